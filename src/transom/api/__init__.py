@@ -1,0 +1,1 @@
+"""The HTTP face: requests to verbs, results and errors to answers."""

@@ -1,0 +1,1 @@
+"""One identity backend a file, reached only through the table in `transom.auth`."""

@@ -1,0 +1,582 @@
+"""Everything that can go wrong, as types.
+
+Each class is one condition, carries the facts that explain it as attributes, and says in its
+message what the reader can do next. HTTP statuses are not known here: `api/problems.py` holds one
+row for each class, and a test compares the two.
+
+    TransomError
+    ├── Invalid                     the request itself is wrong
+    │   ├── InvalidBody             … its body
+    │   ├── InvalidQuery            … a query parameter
+    │   ├── InvalidHeader           … a header
+    │   ├── InvalidValue            … a value in the body
+    │   ├── InvalidMarker           … the marker of a page
+    │   ├── BodyNotAllowed          a body where none belongs
+    │   ├── FormatsMissing          data for an image without disk_format or container_format
+    │   ├── SizeMismatch            more or fewer bytes than announced
+    │   ├── UnknownStore            a store that is not configured
+    │   └── IncompleteUpload        the client left before the end
+    ├── Unauthenticated             no token, or a bad one
+    ├── Forbidden                   known, and not allowed
+    │   ├── PolicyRefused
+    │   ├── MarkerNotVisible
+    │   ├── AnonymousRefused
+    │   ├── ReadOnlyAttribute
+    │   ├── ReservedAttribute
+    │   ├── AttributeNotRemovable
+    │   ├── FormatsFrozen
+    │   ├── OwnerRefused
+    │   ├── LocationsRefused
+    │   ├── ImageProtected
+    │   ├── ImageDeactivated
+    │   ├── StatusForbids
+    │   └── NotShared
+    ├── NotFound
+    │   ├── PathNotFound
+    │   ├── ImageNotFound
+    │   ├── DataNotFound
+    │   ├── MemberNotFound
+    │   ├── TagNotFound
+    │   └── SchemaNotFound
+    ├── MethodNotAllowed
+    ├── Conflict
+    │   ├── DuplicateImage
+    │   ├── DuplicateMember
+    │   ├── PropertyConflict
+    │   ├── StatusConflict
+    │   ├── ImageInUse
+    │   └── ImageChanged            somebody else was faster; read again and repeat
+    ├── ImageDeletedMeanwhile
+    ├── OverLimit
+    │   ├── ImageTooLarge
+    │   ├── QuotaExceeded
+    │   ├── BodyTooLarge
+    │   └── StoreFull
+    ├── UnsupportedMedia
+    │   ├── WrongContentType
+    │   ├── WrongPatchType
+    │   ├── FormatMismatch
+    │   └── UnsafeImage
+    ├── RangeNotSatisfiable
+    ├── RequestIdTooLong
+    ├── Unavailable                 try again later
+    │   ├── StoreUnavailable
+    │   ├── CatalogUnavailable
+    │   └── IdentityUnavailable
+    ├── StoreRefused                the store lacks the permission
+    ├── StoreFailed                 the store broke
+    └── ConfigurationError          the operator must change something; never reaches HTTP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class TransomError(Exception):
+    """Base of every error of the domain. `str(error)` is meant for the user."""
+
+    retryable = False
+
+
+# --- the request is wrong ------------------------------------------------------------------------
+
+
+class Invalid(TransomError):
+    """The request cannot be understood or breaks a rule of the API."""
+
+
+class InvalidBody(Invalid):
+    """The body is missing, is not JSON, or has the wrong shape."""
+
+
+class InvalidQuery(Invalid):
+    """A query parameter has a value that it cannot have."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"Invalid value of query parameter '{name}': {reason}")
+        self.name = name
+
+
+class InvalidHeader(Invalid):
+    """A header has a value that it cannot have."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"Invalid value of header {name}: {reason}")
+        self.name = name
+
+
+class InvalidValue(Invalid):
+    """An attribute was given a value that the image schema refuses."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"Invalid value of '{name}': {reason}")
+        self.name = name
+
+
+class InvalidMarker(Invalid):
+    """The marker names no image."""
+
+    def __init__(self, marker: str) -> None:
+        super().__init__(
+            f"Marker {marker} names no image; take the id of the last image of the previous page."
+        )
+        self.marker = marker
+
+
+class BodyNotAllowed(Invalid):
+    """The request carries a body where none belongs."""
+
+    def __init__(self) -> None:
+        super().__init__("This request must not have a body; send it without one.")
+
+
+class FormatsMissing(Invalid):
+    """Data for an image whose disk_format or container_format is not set."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Properties disk_format and container_format must be set before data can be stored; "
+            "set both with an update of the image and try again."
+        )
+
+
+class SizeMismatch(Invalid):
+    """The data is longer or shorter than the client announced (bytes)."""
+
+    def __init__(self, announced: int, received: int) -> None:
+        super().__init__(
+            f"The announced size is {announced} bytes, the data received {received} bytes; "
+            "the image is queued again, repeat the upload with the right size."
+        )
+        self.announced = announced
+        self.received = received
+
+
+class UnknownStore(Invalid):
+    """A store that is not configured."""
+
+    def __init__(self, store: str, known: Iterable[str] = ()) -> None:
+        names = ", ".join(known)
+        super().__init__(
+            f"Store '{store}' is not configured here"
+            + (f"; use one of: {names}." if names else ".")
+        )
+        self.store = store
+
+
+class IncompleteUpload(Invalid):
+    """The client went away before the data was complete."""
+
+    def __init__(self, received: int) -> None:
+        super().__init__(
+            f"The connection ended after {received} bytes, before the data was complete; "
+            "the image is queued again, repeat the upload."
+        )
+        self.received = received
+
+
+# --- who is asking ------------------------------------------------------------------------------
+
+
+class Unauthenticated(TransomError):
+    """There is no token, or it is unknown, expired, revoked or forged."""
+
+    def __init__(
+        self, reason: str = "The request needs a valid token in X-Auth-Token; log in again."
+    ) -> None:
+        super().__init__(reason)
+
+
+class Forbidden(TransomError):
+    """The caller is known and may not do this."""
+
+
+class PolicyRefused(Forbidden):
+    """A policy rule refuses the operation."""
+
+    def __init__(self, action: str) -> None:
+        super().__init__(f"You are not authorized to complete {action} action.")
+        self.action = action
+
+
+class MarkerNotVisible(Forbidden):
+    """The marker names an image that the caller may not see."""
+
+    def __init__(self, marker: str) -> None:
+        super().__init__(f"Marker {marker} names an image that you may not see.")
+        self.marker = marker
+
+
+class AnonymousRefused(Forbidden):
+    """An anonymous caller tried to change something."""
+
+    def __init__(self) -> None:
+        super().__init__("You have read-only access without a token; log in to make changes.")
+
+
+class ReadOnlyAttribute(Forbidden):
+    """The attribute is set by the service alone."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Attribute '{name}' is read-only.")
+        self.name = name
+
+
+class ReservedAttribute(Forbidden):
+    """The attribute name is reserved for the service."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Attribute '{name}' is reserved.")
+        self.name = name
+
+
+class AttributeNotRemovable(Forbidden):
+    """A base attribute can be replaced, never removed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Property {name} may not be removed.")
+        self.name = name
+
+
+class FormatsFrozen(Forbidden):
+    """disk_format and container_format change only before there is data."""
+
+    def __init__(self, name: str, status: str) -> None:
+        super().__init__(
+            f"Attribute '{name}' can be replaced only while the image is queued; "
+            f"its status is {status}."
+        )
+        self.name = name
+
+
+class OwnerRefused(Forbidden):
+    """Only an administrator chooses the owner."""
+
+    def __init__(self) -> None:
+        super().__init__("Only an administrator may set or change the owner of an image.")
+
+
+class LocationsRefused(Forbidden):
+    """Locations are not open to clients here."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "It's not allowed to add, replace or remove locations here: "
+            "show_multiple_locations is off."
+        )
+
+
+class ImageProtected(Forbidden):
+    """The image is protected from deletion."""
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(
+            f"Image {image_id} is protected and cannot be deleted; set protected to false first."
+        )
+        self.image_id = image_id
+
+
+class ImageDeactivated(Forbidden):
+    """The data of a deactivated image is for administrators only."""
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(
+            f"The requested image {image_id} has been deactivated. Image data download is forbidden."
+        )
+        self.image_id = image_id
+
+
+class StatusForbids(Forbidden):
+    """The action is not possible in the image's status."""
+
+    def __init__(self, action: str, status: str) -> None:
+        super().__init__(f"Not allowed to {action} image in status '{status}'")
+        self.status = status
+
+
+class NotShared(Forbidden):
+    """Only images with visibility `shared` have members."""
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(
+            f"Only shared images have members; set the visibility of image {image_id} "
+            "to 'shared' first."
+        )
+        self.image_id = image_id
+
+
+# --- it does not exist --------------------------------------------------------------------------
+
+
+class NotFound(TransomError):
+    """It does not exist, or not for this caller."""
+
+
+class PathNotFound(NotFound):
+    """No resource has this path."""
+
+    def __init__(self) -> None:
+        super().__init__("The resource could not be found.")
+
+
+class ImageNotFound(NotFound):
+    """No such image, or none that this caller may see: the two are told apart nowhere."""
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(f"No image found with ID {image_id}")
+        self.image_id = image_id
+
+
+class DataNotFound(NotFound):
+    """The image's data is in none of its locations."""
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(f"The data of image {image_id} is missing from its stores.")
+        self.image_id = image_id
+
+
+class MemberNotFound(NotFound):
+    """The project is not a member of the image."""
+
+    def __init__(self, image_id: str, member_id: str) -> None:
+        super().__init__(f"{member_id} not found in the member list of the image {image_id}.")
+        self.image_id = image_id
+        self.member_id = member_id
+
+
+class TagNotFound(NotFound):
+    """The image does not carry the tag."""
+
+    def __init__(self, image_id: str, tag: str) -> None:
+        super().__init__(f"Image {image_id} does not carry the tag '{tag}'.")
+        self.image_id = image_id
+        self.tag = tag
+
+
+class SchemaNotFound(NotFound):
+    """No schema has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no schema '{name}'.")
+        self.name = name
+
+
+class MethodNotAllowed(TransomError):
+    """The path exists, the method does not."""
+
+    def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"The method {method} is not allowed for this resource. ")
+        self.method = method
+        self.allowed = allowed
+
+
+# --- somebody or something is in the way ----------------------------------------------------------
+
+
+class Conflict(TransomError):
+    """The request does not fit the present state."""
+
+
+class DuplicateImage(Conflict):
+    """The id is in use, or was used by an image that is gone: ids are never used twice."""
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(f"Image ID {image_id} already exists!")
+        self.image_id = image_id
+
+
+class DuplicateMember(Conflict):
+    """The project is a member already."""
+
+    def __init__(self, image_id: str, member_id: str) -> None:
+        super().__init__(f"Project {member_id} is already a member of image {image_id}.")
+        self.image_id = image_id
+        self.member_id = member_id
+
+
+class PropertyConflict(Conflict):
+    """A patch operation does not fit the image's attributes."""
+
+
+class StatusConflict(Conflict):
+    """The image's status does not allow the data operation."""
+
+    def __init__(self, image_id: str, action: str, status: str) -> None:
+        super().__init__(f"Cannot {action} image {image_id}: its status is {status}.")
+        self.image_id = image_id
+        self.status = status
+
+
+class ImageInUse(Conflict):
+    """A store says that the data is in use."""
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(
+            f"The data of image {image_id} is in use in its store; release it and try again."
+        )
+        self.image_id = image_id
+
+
+class ImageChanged(Conflict):
+    """The image changed between reading and writing; the caller reads again and repeats."""
+
+    retryable = True
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(f"Image {image_id} was changed by another request; try again.")
+        self.image_id = image_id
+
+
+class ImageDeletedMeanwhile(TransomError):
+    """The image was deleted while its data came in."""
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(f"Image {image_id} was deleted during the upload; its data is removed.")
+        self.image_id = image_id
+
+
+class OverLimit(TransomError):
+    """A limit of the deployment or the project is reached."""
+
+
+class ImageTooLarge(OverLimit):
+    """The data passes the largest image size (bytes)."""
+
+    def __init__(self, size_bytes_max: int) -> None:
+        super().__init__(f"Image data exceeds the largest allowed size of {size_bytes_max} bytes.")
+        self.size_bytes_max = size_bytes_max
+
+
+class QuotaExceeded(OverLimit):
+    """A count or a sum passes its limit."""
+
+    def __init__(self, what: str, limit: int, attempted: int) -> None:
+        super().__init__(
+            f"The limit of {what} has been exceeded: attempted {attempted}, maximum {limit}."
+        )
+        self.what = what
+        self.limit = limit
+        self.attempted = attempted
+
+
+class BodyTooLarge(OverLimit):
+    """A JSON body is larger than any valid request needs (bytes)."""
+
+    def __init__(self, size_bytes_max: int) -> None:
+        super().__init__(f"The body is larger than {size_bytes_max} bytes.")
+        self.size_bytes_max = size_bytes_max
+
+
+class StoreFull(OverLimit):
+    """The store has no room left."""
+
+    def __init__(self, store: str) -> None:
+        super().__init__(f"Store '{store}' is full; free space in it or choose another store.")
+        self.store = store
+
+
+class UnsupportedMedia(TransomError):
+    """The content is not of the kind it has to be."""
+
+
+class WrongContentType(UnsupportedMedia):
+    """The data call needs application/octet-stream."""
+
+    def __init__(self, content_type: str) -> None:
+        super().__init__(f"The request media type {content_type} is not supported by this server.")
+        self.content_type = content_type
+
+
+class WrongPatchType(WrongContentType):
+    """PATCH needs one of the image patch media types."""
+
+
+class FormatMismatch(UnsupportedMedia):
+    """The data is not in the format that the image declares."""
+
+    def __init__(self, declared: str, detected: str) -> None:
+        super().__init__(
+            f"Image content does not match disk_format: declared {declared}, detected {detected}; "
+            "correct disk_format or upload the right data."
+        )
+        self.declared = declared
+        self.detected = detected
+
+
+class UnsafeImage(UnsupportedMedia):
+    """The data has features that could reach into the host that uses it."""
+
+    def __init__(self, detected: str, checks: str) -> None:
+        super().__init__(f"The {detected} image failed these safety checks: {checks}.")
+        self.detected = detected
+        self.checks = checks
+
+
+class RangeNotSatisfiable(TransomError):
+    """No byte of the data lies in the requested range."""
+
+    def __init__(self, reason: str, size_bytes: int) -> None:
+        super().__init__(reason)
+        self.size_bytes = size_bytes
+
+
+class RequestIdTooLong(TransomError):
+    """The caller's request id is longer than allowed (characters)."""
+
+    def __init__(self, length_max: int) -> None:
+        super().__init__(f"X-Openstack-Request-Id must have at most {length_max} characters.")
+
+
+# --- something of ours or around us broke ------------------------------------------------------------
+
+
+class Unavailable(TransomError):
+    """Not now; the same request may succeed later."""
+
+    retryable = True
+
+
+class StoreUnavailable(Unavailable):
+    """The store cannot be read or written now."""
+
+    def __init__(self, store: str, reason: str) -> None:
+        super().__init__(f"Store '{store}' is not available now: {reason}; try again later.")
+        self.store = store
+
+
+class CatalogUnavailable(Unavailable):
+    """The database does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__("The image catalog is not available now; try again later.")
+
+
+class IdentityUnavailable(Unavailable):
+    """The identity service does not answer."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(
+            "The identity service is not available now; try again later."
+            + (f" ({reason})" if reason else "")
+        )
+
+
+class StoreRefused(TransomError):
+    """The store does not permit the operation."""
+
+    def __init__(self, store: str, reason: str) -> None:
+        super().__init__(f"Store '{store}' does not permit this: {reason}.")
+        self.store = store
+
+
+class StoreFailed(TransomError):
+    """The store broke in a way that it does not explain further."""
+
+    def __init__(self, store: str, reason: str) -> None:
+        super().__init__(f"Store '{store}' failed: {reason}.")
+        self.store = store
+
+
+class ConfigurationError(TransomError):
+    """The configuration is wrong: names the key, the value, and what would be right."""

@@ -1,0 +1,1 @@
+"""What may happen to images: the rules, one verb a file."""

@@ -1,0 +1,1 @@
+"""Limits of projects: how much room is left."""

@@ -1,0 +1,24 @@
+"""What a verb is handed: the parts of a running Transom, in one frozen value. No globals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transom.catalog import Catalog
+    from transom.policy import Policy
+    from transom.quotas import Limits
+    from transom.settings import Settings
+    from transom.stores import Stores
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """The collaborators of every verb in `images/`, filled by `app.py`."""
+
+    settings: Settings
+    catalog: Catalog
+    stores: Stores
+    policy: Policy
+    limits: Limits

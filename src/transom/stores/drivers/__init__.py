@@ -1,0 +1,1 @@
+"""One driver a file, reached only through the table in `transom.stores`."""
