@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from transom.auth.authenticator import Authenticator
     from transom.catalog import Catalog
     from transom.policy import Policy
     from transom.quotas import Limits
@@ -22,3 +23,4 @@ class Registry:
     stores: Stores
     policy: Policy
     limits: Limits
+    identity: Authenticator

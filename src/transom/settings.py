@@ -8,21 +8,21 @@ seconds. `transom config show` prints the effective values with secrets masked.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
-import os
+import json
 import re
 import tomllib
-import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
 from transom.errors import ConfigurationError
 
-SECRET = "secret"
+SECRET = "masked"
 DISK_FORMATS = (
     "ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop",
 )  # fmt: skip
@@ -44,7 +44,7 @@ class Group(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tru
     """One table of the configuration file."""
 
 
-class Server(Group):
+class Server(Group, frozen=True):
     """Where and how the service listens."""
 
     bind: Annotated[str, doc("Address and port to listen on, `host:port` or `[v6]:port`.")] = (
@@ -76,7 +76,7 @@ class Server(Group):
     ] = 30.0
 
 
-class Database(Group):
+class Database(Group, frozen=True):
     """Where the catalog lives."""
 
     url: Annotated[
@@ -97,7 +97,7 @@ class Database(Group):
     ] = 30.0
 
 
-class Keystone(Group):
+class Keystone(Group, frozen=True):
     """The Keystone that vouches for tokens (backend `keystone`)."""
 
     auth_url: Annotated[str, doc("Base URL of Keystone, with or without `/v3`.")] = ""
@@ -115,7 +115,7 @@ class Keystone(Group):
     use_limits: Annotated[bool, doc("Ask Keystone for unified limits.")] = False
 
 
-class Identity(Group):
+class Identity(Group, frozen=True):
     """Who vouches for callers."""
 
     backend: Annotated[
@@ -135,7 +135,7 @@ class Identity(Group):
     keystone: Annotated[Keystone, doc("See `[identity.keystone]`.")] = Keystone()
 
 
-class StoreSettings(Group):
+class StoreSettings(Group, frozen=True):
     """One store: `[stores.NAME]`."""
 
     driver: Annotated[str, doc("`file`, `memory`, or another driver that is installed.")] = "file"
@@ -154,7 +154,7 @@ class StoreSettings(Group):
     ] = msgspec.field(default_factory=dict)
 
 
-class Stores(Group):
+class Stores(Group, frozen=True):
     """Where bytes live. Every further table `[stores.NAME]` is one store."""
 
     default: Annotated[str, doc("Name of the store that takes uploads which name none.")] = "main"
@@ -166,7 +166,7 @@ class Stores(Group):
     named: dict[str, StoreSettings] = msgspec.field(default_factory=dict)
 
 
-class Imports(Group):
+class Imports(Group, frozen=True):
     """Imports: which ways, from where."""
 
     methods: Annotated[tuple[str, ...], doc("Import methods that are on, in this order.")] = (
@@ -188,7 +188,7 @@ class Imports(Group):
     disallowed_hosts: Annotated[tuple[str, ...], doc("Hosts that are refused.")] = ()
 
 
-class LimitSettings(Group):
+class LimitSettings(Group, frozen=True):
     """How much is allowed. Counts: -1 = unlimited. Bytes: 0 = unlimited."""
 
     image_size_bytes_max: Annotated[Bytes, doc("Largest image, in bytes.")] = 1099511627776
@@ -211,7 +211,7 @@ class LimitSettings(Group):
     ] = 16777216
 
 
-class Images(Group):
+class Images(Group, frozen=True):
     """What images show and how they are checked."""
 
     show_direct_url: Annotated[bool, doc("Show `direct_url`.")] = False
@@ -237,7 +237,7 @@ class Images(Group):
     ] = ()
 
 
-class PolicySettings(Group):
+class PolicySettings(Group, frozen=True):
     """Who may do what."""
 
     file: Annotated[str, doc("oslo.policy file (YAML or JSON) over the defaults.")] = ""
@@ -249,14 +249,14 @@ class PolicySettings(Group):
     enforce_new_defaults: Annotated[bool, doc("Use the current default rules alone.")] = True
 
 
-class Delete(Group):
+class Delete(Group, frozen=True):
     """How images go."""
 
     delayed: Annotated[bool, doc("Keep the data of deleted images for the scrubber.")] = False
     scrub_after_seconds: Annotated[Seconds, doc("Age at which the scrubber takes it.")] = 0.0
 
 
-class Cache(Group):
+class Cache(Group, frozen=True):
     """A read-through cache in front of slow stores."""
 
     enabled: Annotated[bool, doc("Switch the cache and its API on.")] = False
@@ -264,19 +264,19 @@ class Cache(Group):
     size_bytes_max: Annotated[Bytes, doc("Largest size of the cache, in bytes.")] = 10737418240
 
 
-class Compute(Group):
+class Compute(Group, frozen=True):
     """The Compute API's image view."""
 
     bind: Annotated[str, doc("Own address of the view. Empty: on `server.bind` only.")] = ""
 
 
-class Metrics(Group):
+class Metrics(Group, frozen=True):
     """Prometheus metrics."""
 
     bind: Annotated[str, doc("Own address of `/metrics`. Empty: none.")] = ""
 
 
-class Settings(Group):
+class Settings(Group, frozen=True):
     """The whole configuration."""
 
     server: Server = Server()
@@ -303,3 +303,326 @@ class Settings(Group):
         if self.stores.announce == "auto":
             return sum(store.driver != "http" for store in self.stores.named.values()) > 1
         return self.stores.announce == "always"
+
+
+_STORES_KEYS = frozenset(field.name for field in msgspec.structs.fields(Stores)) - {"named"}
+
+
+def load(
+    config: Path | None = None,
+    data: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, object] | None = None,
+) -> Settings:
+    """The settings of one file, the environment over it, and flags (dotted keys) over that.
+
+    `data` is the data folder; it stands in for `<data>` in every value. Raises ConfigurationError
+    with the key, the value and what would be right.
+    """
+    tree: dict[str, Any] = {}
+    if config is not None:
+        try:
+            tree = tomllib.loads(config.read_text(encoding="utf-8"))
+        except OSError as missing:
+            raise ConfigurationError(
+                f"Cannot read the configuration file {config}: {missing.strerror}."
+            ) from missing
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as broken:
+            raise ConfigurationError(f"{config} is not valid TOML: {broken}.") from broken
+    for name, text in sorted((environment or {}).items()):
+        if name.startswith("TRANSOM_") and "__" in name:
+            _put(tree, name.removeprefix("TRANSOM_").lower().split("__"), text, f"variable {name}")
+    for key, value in (flags or {}).items():
+        _put(tree, key.split("."), value, f"flag {key}")
+    if data is not None:
+        tree["data"] = str(data)
+    folder = Path(str(tree.get("data", "data"))).expanduser().absolute()
+    tree["data"] = str(folder)
+    tree = cast("dict[str, Any]", _fill(tree, str(folder)))
+    _gather_stores(tree, folder)
+    _read_texts(tree, Settings)
+    try:
+        settings = msgspec.convert(tree, Settings)
+    except msgspec.ValidationError as wrong:
+        raise ConfigurationError(_explain(wrong, tree)) from wrong
+    _check(settings)
+    return settings
+
+
+def _put(tree: dict[str, Any], parts: list[str], value: object, source: str) -> None:
+    table = tree
+    for part in parts[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigurationError(f"The {source} names a key below a value; check its spelling.")
+    table[parts[-1]] = value
+
+
+def _fill(value: object, folder: str) -> object:
+    match value:
+        case str():
+            return value.replace("<data>", folder)
+        case dict():
+            return {key: _fill(item, folder) for key, item in value.items()}
+        case list():
+            return [_fill(item, folder) for item in value]
+        case _:
+            return value
+
+
+def _gather_stores(tree: dict[str, Any], folder: Path) -> None:
+    stores = tree.get("stores", {})
+    if not isinstance(stores, dict):
+        raise ConfigurationError("`stores` must be a table.")
+    named: dict[str, Any] = {}
+    for name in [name for name in stores if name not in _STORES_KEYS]:
+        if not isinstance(stores[name], dict):
+            raise ConfigurationError(
+                f"stores.{name} = {stores[name]!r}: unknown key; a store is a table [stores.{name}]."
+            )
+        named[name] = _gather_options(stores.pop(name))
+    stores["named"] = named or {"main": {}}
+    for name, store in stores["named"].items():
+        if store.get("driver", "file") == "file" and not store.get("path"):
+            store["path"] = str(folder / ("images" if name == "main" else f"images-{name}"))
+    tree["stores"] = stores | {"staging": stores.get("staging", "")}
+    defaults = Settings(
+        stores=Stores(named={}), database=Database(url=f"sqlite:///{folder}/transom.db")
+    )
+    tree.setdefault("database", {}).setdefault("url", defaults.database.url)
+    tree.setdefault("cache", {}).setdefault("path", str(folder / "cache"))
+
+
+def _gather_options(store: dict[str, Any]) -> dict[str, Any]:
+    known = {field.name for field in msgspec.structs.fields(StoreSettings)}
+    options = dict(store.get("options", {}))
+    options |= {key: value for key, value in store.items() if key not in known}
+    kept = {key: value for key, value in store.items() if key in known}
+    return kept | ({"options": options} if options else {})
+
+
+def _plain(kind: Any) -> Any:
+    while typing.get_origin(kind) is Annotated:
+        kind = typing.get_args(kind)[0]
+    return kind
+
+
+def _read_texts(tree: dict[str, Any], kind: type[msgspec.Struct]) -> None:
+    """Turn the texts of environment variables into the types that their keys want."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for key, value in tree.items():
+        wanted = _plain(hints.get(key))
+        if isinstance(value, dict):
+            if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct):
+                _read_texts(value, wanted)
+            elif key == "named":
+                for store in value.values():
+                    _read_texts(store, StoreSettings)
+        elif isinstance(value, str):
+            if typing.get_origin(wanted) is tuple:
+                item = _plain(typing.get_args(wanted)[0])
+                words = [word.strip() for word in value.split(",") if word.strip()]
+                tree[key] = [_scalar(word, item) for word in words]
+            else:
+                tree[key] = _scalar(value, wanted)
+
+
+def _scalar(text: str, wanted: Any) -> object:
+    if wanted in (int, float, bool):
+        try:
+            return msgspec.convert(text.lower(), wanted, strict=False)
+        except msgspec.ValidationError:
+            return text
+    return text
+
+
+def _explain(wrong: msgspec.ValidationError, tree: dict[str, Any]) -> str:
+    text, _, path = str(wrong).partition(" - at `$")
+    key = path.rstrip("`").lstrip(".").replace("stores.named[...]", "stores.<name>")
+    value: Any = tree
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    unknown = re.search(r"unknown field `(\w+)`", text)
+    if unknown:
+        where = f"{key}.{unknown[1]}" if key else unknown[1]
+        return f"{where}: there is no such key; see the configuration reference for the right one."
+    shown = "" if value is None or isinstance(value, dict) else f" = {value!r}"
+    return f"{key}{shown}: {text[0].lower()}{text[1:]}."
+
+
+def host_and_port(bind: str) -> tuple[str, int]:
+    """`host:port` or `[v6]:port`, taken apart. Raises ValueError."""
+    host, separator, port = bind.rpartition(":")
+    if not separator or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(bind)
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104
+
+
+def is_loopback(host: str) -> bool:
+    """True for `localhost` and the addresses that never leave the machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check(settings: Settings) -> None:
+    stores = settings.stores
+    for name in stores.named:
+        if not _STORE_NAME.fullmatch(name) or name.startswith("os_glance_"):
+            raise ConfigurationError(
+                f"stores.{name}: a store's name has 1 to 64 letters, digits, dots, dashes or "
+                "underscores and does not start with os_glance_."
+            )
+    for key, name in (("default", stores.default), ("staging", stores.staging)):
+        if name not in stores.named and (name or key == "default"):
+            known = ", ".join(stores.named)
+            raise ConfigurationError(
+                f"stores.{key} = {name!r}: no store has this name; configured: {known}."
+            )
+    for key, bind in (
+        ("server", settings.server.bind),
+        ("compute", settings.compute.bind),
+        ("metrics", settings.metrics.bind),
+    ):
+        if not bind and key != "server":
+            continue
+        try:
+            host, _ = host_and_port(bind)
+        except ValueError as wrong:
+            raise ConfigurationError(
+                f"{key}.bind = {bind!r}: give host:port, for example 127.0.0.1:9292."
+            ) from wrong
+        if key == "server" and settings.identity.backend == "none" and not is_loopback(host):
+            raise ConfigurationError(
+                f"server.bind = {bind!r}: with identity.backend = 'none' everyone is an "
+                "administrator, so only a loopback address is allowed."
+            )
+    _check_images(settings)
+    scheme = settings.database.url.partition(":")[0]
+    if scheme not in ("sqlite", "postgresql"):
+        raise ConfigurationError(
+            f"database.url: scheme {scheme!r} is not known; use sqlite:///… or postgresql://…."
+        )
+    for key, url in (
+        ("server.public_url", settings.server.public_url),
+        ("server.self_url", settings.server.self_url),
+    ):
+        if url and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
+            raise ConfigurationError(f"{key} = {url!r}: give http://host or https://host.")
+    for network in settings.server.trusted_proxies:
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError as wrong:
+            raise ConfigurationError(
+                f"server.trusted_proxies: {network!r} is neither an address nor a network."
+            ) from wrong
+    limits = settings.limits
+    if limits.page_size_default > limits.page_size_max:
+        raise ConfigurationError(
+            f"limits.page_size_default = {limits.page_size_default}: must not be larger than "
+            f"limits.page_size_max = {limits.page_size_max}."
+        )
+
+
+def _check_images(settings: Settings) -> None:
+    algorithm = settings.images.hash_algorithm
+    try:
+        digest_size = hashlib.new(algorithm, usedforsecurity=False).digest_size
+    except ValueError as unknown:
+        raise ConfigurationError(
+            f"images.hash_algorithm = {algorithm!r}: not known to this Python; use one of "
+            f"{', '.join(sorted(hashlib.algorithms_available))}."
+        ) from unknown
+    if digest_size == 0 or len(algorithm) > 64:
+        raise ConfigurationError(
+            f"images.hash_algorithm = {algorithm!r}: an algorithm with a fixed length is needed, "
+            "for example sha512."
+        )
+
+
+def options() -> Iterator[tuple[str, str, object, str, bool]]:
+    """Every key as (dotted name, type, default, documentation, is secret), in order."""
+    for group in msgspec.structs.fields(Settings):
+        kind = _plain(group.type)
+        if isinstance(kind, type) and issubclass(kind, Group):
+            yield from _options_of(group.name, kind)
+
+
+def _options_of(prefix: str, kind: type[Group]) -> Iterator[tuple[str, str, object, str, bool]]:
+    for field in msgspec.structs.fields(kind):
+        inner = _plain(field.type)
+        name = f"{prefix}.{field.name}"
+        if isinstance(inner, type) and issubclass(inner, Group):
+            yield from _options_of(name, inner)
+        elif field.name == "named":
+            yield from _options_of("stores.NAME", StoreSettings)
+        else:
+            info = msgspec.inspect.type_info(field.type)
+            text, secret = "", False
+            while isinstance(info, msgspec.inspect.Metadata):
+                text = text or (info.extra_json_schema or {}).get("description", "")
+                secret = secret or bool((info.extra or {}).get(SECRET))
+                info = info.type
+            default = (
+                field.default_factory()
+                if field.default_factory is not msgspec.NODEFAULT
+                else field.default
+            )
+            yield name, _type_name(inner), default, text, secret
+
+
+def _type_name(kind: Any) -> str:
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in typing.get_args(kind))
+    if origin is tuple:
+        return f"list of {_type_name(_plain(typing.get_args(kind)[0]))}"
+    return {str: "text", int: "integer", float: "number", bool: "true or false"}.get(kind, "table")
+
+
+def shown(settings: Settings) -> str:
+    """The effective settings as TOML, secrets masked."""
+    secrets = {name for name, _, _, _, secret in options() if secret}
+    lines: list[str] = []
+
+    def write(table: str, value: Group | StoreSettings) -> None:
+        lines.append(f"[{table}]")
+        later: list[tuple[str, Group]] = []
+        for field in msgspec.structs.fields(value):
+            item = getattr(value, field.name)
+            key = f"{table}.{field.name}"
+            if isinstance(item, Group):
+                later.append((key, item))
+            elif field.name == "named":
+                later.extend((f"stores.{name}", store) for name, store in item.items())
+            elif isinstance(item, dict):
+                for option, setting in item.items():
+                    hidden = re.search(r"secret|password|token|key$", option) is not None
+                    lines.append(f"{option} = {_toml('***' if hidden else setting)}")
+            else:
+                text = _toml(item)
+                if key in secrets and item:
+                    text = _toml(_masked(str(item)))
+                lines.append(f"{field.name} = {text}")
+        lines.append("")
+        for name, group in later:
+            write(name, group)
+
+    for field in msgspec.structs.fields(settings):
+        group = getattr(settings, field.name)
+        if isinstance(group, Group):
+            write(field.name, group)
+    return f"# data = {settings.data}\n\n" + "\n".join(lines).rstrip() + "\n"
+
+
+def _masked(value: str) -> str:
+    if "://" in value:
+        return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", value)
+    return "***"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
