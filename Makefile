@@ -1,0 +1,57 @@
+# Everything a checkout can do. `make` alone prints this list.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Passed through to what the target runs: make serve ARGS="--data /srv/transom"
+ARGS ?=
+
+export VENV
+
+.PHONY: help
+help: ## print this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: serve
+serve: ## install and run the service (make serve ARGS="--data DIR --config FILE")
+	@scripts/install serve
+	@exec $(BIN)/transom serve $(ARGS)
+
+.PHONY: test
+test: ## install what the tests need, then lint and run all of them
+	@scripts/system-packages tests/system-packages.txt
+	@scripts/install dev
+	@scripts/lint
+	@scripts/test $(ARGS)
+
+.PHONY: unit
+unit: ## run the quick tests (make unit ARGS="-k quota")
+	@scripts/install dev
+	@$(BIN)/python -m pytest tests/unit tests/contracts tests/house $(ARGS)
+
+.PHONY: lint
+lint: ## check style, types and layers
+	@scripts/install dev
+	@scripts/lint
+
+.PHONY: bench
+bench: ## measure against Glance and the limit programs (make bench ARGS="--help")
+	@scripts/install dev
+	@$(BIN)/python -m bench $(ARGS)
+
+.PHONY: docs
+docs: ## write docs/reference anew from the code
+	@scripts/install serve
+	@$(BIN)/python scripts/reference.py
+
+.PHONY: lock
+lock: ## resolve requirements/*.lock anew from pyproject.toml
+	@scripts/lock $(ARGS)
+
+.PHONY: clean
+clean: ## remove the virtual environment and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +
