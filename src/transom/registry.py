@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from transom.auth.authenticator import Authenticator
     from transom.catalog import Catalog
     from transom.policy import Policy
+    from transom.policy.protections import Protections
     from transom.quotas import Limits
     from transom.settings import Settings
     from transom.stores import Stores
@@ -22,5 +23,7 @@ class Registry:
     catalog: Catalog
     stores: Stores
     policy: Policy
+    protections: Protections
     limits: Limits
     identity: Authenticator
+    process_id: str

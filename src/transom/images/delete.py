@@ -1,0 +1,53 @@
+"""Delete an image: the record first goes out of sight, then its data goes (API §8)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from transom.errors import AnonymousRefused, ImageProtected, TransomError, UnknownStore
+from transom.images.clock import now
+from transom.model.actor import Actor
+from transom.model.image import Image
+from transom.registry import Registry
+
+_log = structlog.get_logger(__name__)
+
+
+async def delete(registry: Registry, actor: Actor, image_id: str) -> None:
+    """Delete the image and its data; its id is never used again.
+
+    When a store refuses, the image is put back as it was and the store's error is raised. When the
+    process dies in between, the image stays deleted and the sweep removes the data.
+    Raises ImageNotFound, PolicyRefused, ImageProtected, ImageInUse, StoreRefused, StoreUnavailable,
+    StoreFailed.
+    """
+    image = await registry.catalog.images.get(image_id, seen_by=actor)
+    if actor.is_anonymous:
+        raise AnonymousRefused
+    registry.policy.check_image(actor, "delete_image", image)
+    if image.protected:
+        raise ImageProtected(image_id)
+    delayed = registry.settings.delete.delayed and bool(image.locations)
+    before = await registry.catalog.images.delete(image_id, now=now(), delayed=delayed)
+    _log.info("image.deleted", image_id=image_id, delayed=delayed)
+    if not delayed:
+        await asyncio.shield(_remove_data(registry, before))
+
+
+async def _remove_data(registry: Registry, image: Image) -> None:
+    for location in image.locations:
+        try:
+            await registry.stores.get(location.store).delete(location.key)
+        except UnknownStore:
+            _log.warning(
+                "image.data_left",
+                image_id=image.id,
+                store=location.store,
+                reason="the store is not configured any more; remove the object by hand",
+            )
+        except TransomError:
+            await registry.catalog.images.restore(image)
+            raise
+        await registry.catalog.images.data_removed(image.id, location.key)

@@ -1,0 +1,111 @@
+"""Take in the data of an image (API §9.1). Bytes first, row last."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+
+import structlog
+
+from transom.errors import AnonymousRefused, FormatsMissing, StatusConflict
+from transom.images.clock import now
+from transom.images.intake import Taken, take_in
+from transom.model.actor import Actor
+from transom.model.image import Image, Location, Status
+from transom.registry import Registry
+from transom.stores.store import Store, Writer
+
+_log = structlog.get_logger(__name__)
+
+
+async def upload(
+    registry: Registry,
+    actor: Actor,
+    image_id: str,
+    body: AsyncIterator[bytes],
+    *,
+    store_name: str | None = None,
+    size_bytes: int | None = None,
+) -> Image:
+    """The image, active, after all of `body` is durable in the store and verified.
+
+    `size_bytes` is the announced length. Whatever fails, the client's leaving included, the image
+    is queued again and nothing is left behind. Raises ImageNotFound, PolicyRefused, FormatsMissing,
+    UnknownStore, StatusConflict, SizeMismatch, IncompleteUpload, ImageTooLarge, QuotaExceeded,
+    StoreFull, FormatMismatch, UnsafeImage, ImageDeletedMeanwhile, StoreUnavailable, StoreFailed.
+    """
+    image = await registry.catalog.images.get(image_id, seen_by=actor)
+    if actor.is_anonymous:
+        raise AnonymousRefused
+    registry.policy.check_image(actor, "upload_image", image)
+    if image.disk_format is None or image.container_format is None:
+        raise FormatsMissing
+    if image.status is not Status.QUEUED:
+        raise StatusConflict(image_id, "upload data to", image.status)
+    store = registry.stores.pick(store_name)
+    key = new_key(image_id)
+    writer = store.writer(key, size_hint=size_bytes)
+    intake = registry.catalog.images
+    image = await intake.begin_intake(
+        image_id,
+        kind="saving",
+        store=store.name,
+        key=key,
+        token=writer.token,
+        process_id=registry.process_id,
+    )
+    try:
+        async with writer:
+            taken = await _take(registry, image, key, writer, body, size_bytes)
+            stored = await writer.commit()
+        active = await intake.finish_upload(
+            image_id,
+            location=Location(store=store.name, key=key, url=stored.url),
+            size=taken.size_bytes,
+            virtual_size=taken.virtual_size_bytes,
+            checksum=taken.checksum,
+            os_hash_algo=taken.hash_algorithm,
+            os_hash_value=taken.hash_value,
+            now=now(),
+        )
+    except BaseException as failure:
+        _log.info("image.upload_failed", image_id=image_id, reason=str(failure) or repr(failure))
+        await asyncio.shield(asyncio.ensure_future(_undo(registry, store, image_id, key)))
+        raise
+    _log.info("image.uploaded", image_id=image_id, store=store.name, size_bytes=taken.size_bytes)
+    return active
+
+
+async def _take(
+    registry: Registry,
+    image: Image,
+    key: str,
+    writer: Writer,
+    body: AsyncIterator[bytes],
+    size_bytes: int | None,
+) -> Taken:
+    settings = registry.settings
+    return await take_in(
+        body,
+        writer,
+        disk_format=image.disk_format,
+        container_format=image.container_format,
+        hash_algorithm=settings.images.hash_algorithm,
+        verify_formats=settings.images.verify_formats,
+        gpt_checks_nonfatal=settings.images.gpt_checks_nonfatal,
+        size_bytes_max=settings.limits.image_size_bytes_max or None,
+        size_bytes_expected=size_bytes,
+        room=await registry.limits.room_for(registry.catalog, image, key, size_bytes),
+    )
+
+
+async def _undo(registry: Registry, store: Store, image_id: str, key: str) -> None:
+    # The object goes before the row that remembers it: a crash in between leaves the sweep a trace.
+    await store.delete(key)
+    await registry.catalog.images.abandon_intake(image_id, key)
+
+
+def new_key(image_id: str) -> str:
+    """A fresh key for the data of an image: readable for people, never used twice."""
+    return f"{image_id.lower()}.{secrets.token_hex(4)}"
