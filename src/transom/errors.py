@@ -47,6 +47,7 @@ row for each class, and a test compares the two.
     │   ├── ImageInUse
     │   └── ImageChanged            somebody else was faster; read again and repeat
     ├── ImageDeletedMeanwhile
+    ├── PreconditionFailed          If-Match names other data
     ├── OverLimit
     │   ├── ImageTooLarge
     │   ├── QuotaExceeded
@@ -434,6 +435,13 @@ class ImageDeletedMeanwhile(TransomError):
     def __init__(self, image_id: str) -> None:
         super().__init__(f"Image {image_id} was deleted during the upload; its data is removed.")
         self.image_id = image_id
+
+
+class PreconditionFailed(TransomError):
+    """The request holds for other data than the image's (RFC 9110 §13)."""
+
+    def __init__(self) -> None:
+        super().__init__("The data is not the one that If-Match names; read the image again.")
 
 
 class OverLimit(TransomError):

@@ -27,3 +27,4 @@ class Registry:
     limits: Limits
     identity: Authenticator
     process_id: str
+    announces_stores: bool

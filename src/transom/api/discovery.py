@@ -1,0 +1,82 @@
+"""What this deployment offers: versions, import methods, health (API §2, §15)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from starlette.responses import PlainTextResponse, Response
+
+from transom.api.call import Call, json_response
+from transom.errors import TransomError
+from transom.imports import enabled_methods
+from transom.settings import Settings
+
+
+def version_ids(settings: Settings) -> list[str]:
+    """The versions announced, newest first; the first one is the current."""
+    minors = {0, 1, 2, 3, 4, 5, 6, 7, 9, 15, 17}
+    if settings.announces_stores():
+        minors |= {8, 10, 11, 12, 13}
+    if settings.cache.enabled:
+        minors |= {14, 16, 18}
+    return [f"v2.{minor}" for minor in sorted(minors, reverse=True)]
+
+
+def version_document(call: Call, status: int) -> Response:
+    """The version document, with the status that the path calls for."""
+    href = f"{call.base_url}/v2/"
+    versions = [
+        {
+            "id": name,
+            "status": "SUPPORTED" if position else "CURRENT",
+            "links": [{"rel": "self", "href": href}],
+        }
+        for position, name in enumerate(version_ids(call.registry.settings))
+    ]
+    return json_response({"versions": versions}, status)
+
+
+async def version_choices(call: Call) -> Response:
+    """`GET /`: the versions, as a choice."""
+    return version_document(call, 300)
+
+
+async def version_list(call: Call) -> Response:
+    """`GET /versions`: the versions."""
+    return version_document(call, 200)
+
+
+async def health(call: Call) -> Response:
+    """`GET /healthcheck`: 200 while it serves, 503 while the operator drains it."""
+    disable_file = call.registry.settings.server.healthcheck_disable_file
+    if disable_file and Path(disable_file).exists():  # noqa: ASYNC240
+        return PlainTextResponse("DISABLED BY FILE", 503)
+    return PlainTextResponse("OK")
+
+
+async def readiness(call: Call) -> Response:
+    """`GET /readyz`: 200 when the database and the default store answer, else 503 and why."""
+    parts = {"catalog": call.registry.catalog.check, "stores": call.registry.stores.check}
+    report: dict[str, str] = {}
+    for name, check in parts.items():
+        try:
+            await check()
+            report[name] = "ok"
+        except TransomError as failure:
+            report[name] = str(failure)
+    is_ready = all(state == "ok" for state in report.values())
+    return json_response(report, 200 if is_ready else 503)
+
+
+async def import_info(call: Call) -> Response:
+    """`GET /v2/info/import`: the import methods that are on (API §15)."""
+    await call.refuse_body()
+    return json_response(
+        {
+            "import-methods": {
+                "description": "Import methods available.",
+                "type": "array",
+                "value": list(enabled_methods(call.registry.settings)),
+            }
+        }
+    )

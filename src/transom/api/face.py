@@ -1,0 +1,205 @@
+"""The ASGI application: finds the route, the caller and the answer of every request."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.responses import RedirectResponse, Response
+from starlette.types import Message, Receive, Scope, Send
+
+from transom.api import problems
+from transom.api.call import Call
+from transom.api.discovery import version_document
+from transom.api.paths import ALWAYS, WITH_CACHE, WITH_STORES, Paths
+from transom.api.route import Route
+from transom.api.routes import routes_for
+from transom.errors import (
+    Invalid,
+    MethodNotAllowed,
+    PathNotFound,
+    RequestIdTooLong,
+    TransomError,
+    Unauthenticated,
+)
+from transom.model.actor import ANONYMOUS, Actor
+from transom.registry import Registry
+
+_log = structlog.get_logger(__name__)
+_VERSION_TYPE: Final = re.compile(r"application/vnd\.openstack\.images-(v[0-9.]+)")
+_DRAIN_BYTES_MAX: Final = 64 * 1024 * 1024
+
+Lifespan = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Face:
+    """Transom over HTTP."""
+
+    def __init__(self, registry: Registry, lifespan: Lifespan | None = None) -> None:
+        settings = registry.settings
+        routes = routes_for(settings)
+        self._registry = registry
+        self._lifespan = lifespan
+        self._paths = Paths(routes)
+        self._own = frozenset(route.path.split("/")[1] for route in routes) - {"v2", ""}
+        self._versions = frozenset(
+            (
+                *ALWAYS,
+                *(WITH_STORES if registry.announces_stores else ()),
+                *(WITH_CACHE if settings.cache.enabled else ()),
+            )
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or go through the server's start and stop."""
+        if scope["type"] == "lifespan" and self._lifespan is not None:
+            await self._lifespan(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = Call(scope, receive, self._registry, "")
+        state = _Sent(send)
+        failure: TransomError | None = None
+        try:
+            response = await self._answer(call)
+            self._sign(call, response)
+            await response(scope, receive, state.send)
+        except TransomError as error:
+            failure = error
+        except Exception:  # noqa: BLE001 - the border: whatever escapes becomes a 500 and a log line
+            _log.exception("request.failed", request_id=call.request_id, path=scope["path"])
+        else:
+            return
+        if state.started:
+            # The status line is out: ending the connection is the only way left to tell.
+            raise ConnectionAbortedError("the answer broke off after its first byte")
+        response = self._problem(call, failure)
+        await response(scope, receive, send)
+        await _drain(call)
+
+    def _problem(self, call: Call, failure: TransomError | None) -> Response:
+        challenge = self._registry.identity.www_authenticate.replace("{base}", call.base_url)
+        response = problems.answer(
+            failure,
+            face="image" if call.route is None else call.route.face,
+            method=call.request.method,
+            accept=call.request.headers.get("accept"),
+            request_id=call.request_id,
+            www_authenticate=challenge,
+        )
+        self._sign(call, response)
+        return response
+
+    def _sign(self, call: Call, response: Response) -> None:
+        if call.request_id:
+            response.headers["x-openstack-request-id"] = call.request_id
+
+    async def _answer(self, call: Call) -> Response:
+        call.request_id = self._request_id(call.request.headers)
+        segments = _segments(call.request.scope)
+        first = segments[0]
+        if first in self._own or segments == [""]:
+            return await self._route(call, segments)
+        if first not in self._versions:
+            version = _VERSION_TYPE.search(call.request.headers.get("accept", ""))
+            if version is None or version[1] not in self._versions:
+                call.request_id = ""
+                return version_document(call, 300)
+            segments = ["v2", *segments]
+        elif len(segments) == 1:
+            call.request_id = ""
+            return RedirectResponse(f"{call.base_url}/{first}/", 302)
+        segments[0] = "v2"
+        return await self._route(call, segments)
+
+    def _request_id(self, headers: Headers) -> str:
+        given = headers.get("x-openstack-request-id")
+        if not given:
+            return f"req-{uuid.uuid4()}"
+        length_max = self._registry.settings.limits.request_id_length_max
+        if len(given) > length_max:
+            raise RequestIdTooLong(length_max)
+        return given if given.startswith("req-") else f"req-{given}"
+
+    async def _route(self, call: Call, segments: list[str]) -> Response:
+        found = self._paths.find(segments)
+        method = call.request.method
+        route = None
+        if found is not None:
+            routes, call.params = found
+            route = routes.get(method)
+            call.route = route or next(iter(routes.values()))
+        if call.route is None or call.route.needs_token:
+            call.actor = await self._caller(call.request.headers)
+        if found is None:
+            raise PathNotFound
+        if route is None:
+            raise MethodNotAllowed(method, _allowed(routes))
+        if call.route is not None and call.route.face == "service":
+            call.request_id = ""
+        return await route.handler(call)
+
+    async def _caller(self, headers: Headers) -> Actor:
+        identity = self._registry.identity
+        token = headers.get("x-auth-token")
+        service_token = headers.get("x-service-token")
+        actor = identity.authenticate_now(token, service_token)
+        if actor is None:
+            try:
+                actor = await identity.authenticate(token, service_token)
+            except Unauthenticated:
+                if not self._registry.settings.identity.allow_anonymous:
+                    raise
+                return ANONYMOUS
+        return self._registry.policy.recognise(actor)
+
+
+class _Sent:
+    """Remembers whether the answer has begun."""
+
+    __slots__ = ("_send", "started")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        self.started = True
+        await self._send(message)
+
+
+def _segments(scope: Scope) -> list[str]:
+    raw = scope.get("raw_path") or scope["path"].encode()
+    try:
+        path = unquote_to_bytes(raw.partition(b"?")[0]).decode()
+    except UnicodeDecodeError as broken:
+        raise Invalid("The path must be percent-encoded UTF-8.") from broken
+    if "\0" in path or any(character > "\uffff" for character in path):
+        raise Invalid(
+            "The path holds characters that are refused: NUL, or outside the Basic Multilingual "
+            "Plane."
+        )
+    return path.removeprefix("/").split("/")
+
+
+def _allowed(routes: dict[str, Route]) -> tuple[str, ...]:
+    return tuple(method for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if method in routes)
+
+
+async def _drain(call: Call) -> None:
+    # A client that is still sending reads the answer only afterwards; cutting it off would turn a
+    # clear refusal into a broken pipe. Bounded, since nobody wants the rest.
+    received = 0
+    while received < _DRAIN_BYTES_MAX:
+        message = await call.request.receive()
+        if message["type"] != "http.request":
+            return
+        received += len(message.get("body", b""))
+        if not message.get("more_body"):
+            return

@@ -1,0 +1,136 @@
+"""Endpoints of image data: upload and download (API §9)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from transom.api.call import Call, empty_response
+from transom.api.ranges import Span, is_unchanged, requested_span
+from transom.errors import IncompleteUpload, InvalidHeader, WrongContentType
+from transom.images.download import find_data, open_data
+from transom.images.upload import upload
+from transom.model.image import Image
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from transom.stores.store import Reader
+
+OCTETS = "application/octet-stream"
+
+
+async def data_upload(call: Call) -> Response:
+    """`PUT /v2/images/{image_id}/file` (API §9.1)."""
+    headers = call.request.headers
+    content_type = headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != OCTETS:
+        raise WrongContentType(content_type or "(none)")
+    await upload(
+        call.registry,
+        call.actor,
+        call.params["image_id"],
+        _body(call),
+        store_name=_store(call),
+        size_bytes=_announced(call),
+    )
+    return empty_response()
+
+
+def _store(call: Call) -> str | None:
+    # With one store the header says nothing (API §9.1).
+    return (
+        call.request.headers.get("x-image-meta-store") if call.registry.announces_stores else None
+    ) or None
+
+
+def _announced(call: Call) -> int | None:
+    length = call.request.headers.get("content-length")
+    size = call.request.headers.get("x-openstack-image-size")
+    if size is None:
+        return int(length) if length is not None and length.isdecimal() else None
+    if not re.fullmatch(r"[0-9]{1,19}", size, re.ASCII):
+        raise InvalidHeader("x-openstack-image-size", f"'{size:.40}' is not a number of bytes")
+    return int(size)
+
+
+async def _body(call: Call) -> AsyncIterator[bytes]:
+    received = 0
+    try:
+        async for chunk in call.stream():
+            received += len(chunk)
+            yield chunk
+    except ClientDisconnect as gone:
+        raise IncompleteUpload(received) from gone
+    length = call.request.headers.get("content-length")
+    if length is not None and length.isdecimal() and received < int(length):
+        raise IncompleteUpload(received)
+
+
+async def data_download(call: Call) -> Response:
+    """`GET` and `HEAD /v2/images/{image_id}/file` (API §9.2)."""
+    await call.refuse_body()
+    image = await find_data(call.registry, call.actor, call.params["image_id"])
+    if not image.locations or image.size is None:
+        return empty_response()
+    etag = f'"{image.os_hash_value}"' if image.os_hash_value else None
+    headers = _data_headers(image, etag)
+    if is_unchanged(call.request.headers, etag):
+        return Response(None, 304, headers)
+    span = requested_span(call.request.headers, image.size, etag)
+    if span is not None:
+        headers["content-range"] = f"bytes {span.first}-{span.last}/{image.size}"
+    status = 200 if span is None else 206
+    span = span or Span(0, image.size - 1)
+    headers["content-length"] = str(span.length)
+    if call.request.method == "HEAD":
+        return Response(None, status, headers, OCTETS)
+    reader = await open_data(call.registry, image, offset=span.first, length=span.length)
+    return DataResponse(reader, status, headers, span.length)
+
+
+def _data_headers(image: Image, etag: str | None) -> dict[str, str]:
+    headers = {"accept-ranges": "bytes"}
+    if image.checksum:
+        # Hex, not the base64 of RFC 1864: what every client of Glance reads (API §9.2).
+        headers["content-md5"] = image.checksum
+    if etag:
+        headers["etag"] = etag
+    return headers
+
+
+class DataResponse(Response):
+    """Image data on its way to the client, piece by piece, never more in memory than a few."""
+
+    media_type = OCTETS
+
+    def __init__(
+        self, reader: Reader, status: int, headers: dict[str, str], size_bytes: int
+    ) -> None:
+        super().__init__(None, status, headers)
+        self._reader = reader
+        self._size_bytes = size_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send all of it. A failure after the first byte can only end the connection."""
+        try:
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status_code,
+                    "headers": self.raw_headers,
+                }
+            )
+            left = self._size_bytes
+            async for piece in self._reader:
+                left -= len(piece)
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            if left:
+                raise EOFError(f"the store gave {left} bytes too few")
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            await self._reader.close()

@@ -1,0 +1,99 @@
+"""How images and members look in JSON (API §3, §11)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from transom.images.attributes import NULLABLE_CUSTOM, SCHEMA_CUSTOM
+from transom.images.download import by_weight
+from transom.model.actor import Actor
+from transom.model.image import Image, Status
+from transom.model.member import Member
+from transom.registry import Registry
+
+
+def image_view(registry: Registry, actor: Actor, image: Image) -> dict[str, Any]:
+    """An image as the API shows it to this caller."""
+    settings = registry.settings
+    view = _properties(registry, actor, image)
+    view["name"] = image.name
+    view["disk_format"] = image.disk_format
+    view["container_format"] = image.container_format
+    view["visibility"] = image.visibility
+    view["size"] = image.size
+    view["virtual_size"] = image.virtual_size
+    view["status"] = image.status
+    view["checksum"] = image.checksum
+    view["protected"] = image.protected
+    view["min_ram"] = image.min_ram
+    view["min_disk"] = image.min_disk
+    view["owner"] = image.owner
+    view["os_hidden"] = image.os_hidden
+    view["os_hash_algo"] = image.os_hash_algo
+    view["os_hash_value"] = image.os_hash_value
+    view["id"] = image.id
+    view["created_at"] = time_view(image.created_at)
+    view["updated_at"] = time_view(image.updated_at)
+    if settings.images.show_multiple_locations or settings.images.show_direct_url:
+        _add_locations(registry, actor, image, view)
+    view["tags"] = image.tags
+    view["self"] = f"/v2/images/{image.id}"
+    view["file"] = f"/v2/images/{image.id}/file"
+    view["schema"] = "/v2/schemas/image"
+    if image.locations and registry.announces_stores and not _is_closed(actor, image):
+        view["stores"] = ",".join(
+            dict.fromkeys(location.store for location in by_weight(registry, image))
+        )
+    return view
+
+
+def _properties(registry: Registry, actor: Actor, image: Image) -> dict[str, Any]:
+    view: dict[str, Any] = dict(image.properties)
+    if None in view.values():
+        for name in [name for name, value in view.items() if value is None]:
+            if name in SCHEMA_CUSTOM:
+                del view[name]
+            elif name not in NULLABLE_CUSTOM:
+                view[name] = ""
+    if registry.protections.active:
+        readable = registry.protections.readable
+        view = {name: value for name, value in view.items() if readable(actor, name)}
+    return view
+
+
+def _is_closed(actor: Actor, image: Image) -> bool:
+    return image.status is Status.DEACTIVATED and not actor.is_admin
+
+
+def _add_locations(registry: Registry, actor: Actor, image: Image, view: dict[str, Any]) -> None:
+    closed = _is_closed(actor, image)
+    locations = [] if closed else by_weight(registry, image)
+    if registry.settings.images.show_multiple_locations:
+        view["locations"] = [
+            {
+                "url": location.url,
+                "metadata": location.metadata
+                | ({"store": location.store} if registry.announces_stores else {}),
+            }
+            for location in locations
+        ]
+    if registry.settings.images.show_direct_url and locations:
+        view["direct_url"] = locations[0].url
+
+
+def time_view(moment: dt.datetime) -> dt.datetime:
+    """A time in whole seconds, which the encoder writes as `YYYY-MM-DDTHH:MM:SSZ`."""
+    return moment.replace(microsecond=0)
+
+
+def member_view(member: Member) -> dict[str, Any]:
+    """A membership as the API shows it."""
+    return {
+        "member_id": member.member_id,
+        "image_id": member.image_id,
+        "status": member.status,
+        "created_at": time_view(member.created_at),
+        "updated_at": time_view(member.updated_at),
+        "schema": "/v2/schemas/member",
+    }
