@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
 from collections.abc import Awaitable, Callable
@@ -29,6 +30,7 @@ from transom.errors import (
 )
 from transom.model.actor import ANONYMOUS, Actor
 from transom.registry import Registry
+from transom.telemetry import request_id
 
 _log = structlog.get_logger(__name__)
 _VERSION_TYPE: Final = re.compile(r"application/vnd\.openstack\.images-(v[0-9.]+)")
@@ -40,11 +42,12 @@ Lifespan = Callable[[Scope, Receive, Send], Awaitable[None]]
 class Face:
     """Transom over HTTP."""
 
-    def __init__(self, registry: Registry, lifespan: Lifespan | None = None) -> None:
+    def __init__(self, registry: Registry) -> None:
         settings = registry.settings
         routes = routes_for(settings)
         self._registry = registry
-        self._lifespan = lifespan
+        self._running: set[asyncio.Task[object]] = set()
+        self.lifespan: Lifespan | None = None
         self._paths = Paths(routes)
         self._own = frozenset(route.path.split("/")[1] for route in routes) - {"v2", ""}
         self._versions = frozenset(
@@ -57,10 +60,24 @@ class Face:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or go through the server's start and stop."""
-        if scope["type"] == "lifespan" and self._lifespan is not None:
-            await self._lifespan(scope, receive, send)
+        if scope["type"] == "lifespan" and self.lifespan is not None:
+            await self.lifespan(scope, receive, send)
         elif scope["type"] == "http":
-            await self._serve(scope, receive, send)
+            task = asyncio.current_task()
+            assert task is not None
+            self._running.add(task)
+            try:
+                await self._serve(scope, receive, send)
+            finally:
+                self._running.discard(task)
+
+    async def finish(self, seconds: float) -> None:
+        """Let running requests end, at most so long, then cancel the rest and wait for them."""
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(scope, receive, self._registry, "")
@@ -73,7 +90,7 @@ class Face:
         except TransomError as error:
             failure = error
         except Exception:  # noqa: BLE001 - the border: whatever escapes becomes a 500 and a log line
-            _log.exception("request.failed", request_id=call.request_id, path=scope["path"])
+            _log.exception("request.failed", path=scope["path"])
         else:
             return
         if state.started:
@@ -102,6 +119,7 @@ class Face:
 
     async def _answer(self, call: Call) -> Response:
         call.request_id = self._request_id(call.request.headers)
+        request_id.set(call.request_id)
         segments = _segments(call.request.scope)
         first = segments[0]
         if first in self._own or segments == [""]:

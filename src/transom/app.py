@@ -1,0 +1,109 @@
+"""The one place that sees everything: opens the parts, puts them together, serves them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from dataclasses import dataclass
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from transom.api.face import Face
+from transom.auth import open_authenticator
+from transom.catalog import Catalog
+from transom.errors import TransomError
+from transom.images.sweep import join, sweep
+from transom.policy import Policy
+from transom.policy.protections import Protections
+from transom.quotas import Limits
+from transom.registry import Registry
+from transom.settings import Settings
+from transom.stores import Stores
+
+_log = structlog.get_logger(__name__)
+
+BEAT_SECONDS = 5.0
+SWEEP_SECONDS = 30.0
+
+
+def open_registry(settings: Settings) -> Registry:
+    """Open every part. The catalog's schema must be current. Raises ConfigurationError,
+    CatalogUnavailable."""
+    catalog = Catalog.open(settings)
+    return Registry(
+        settings=settings,
+        catalog=catalog,
+        stores=Stores.open(settings),
+        policy=Policy.open(settings),
+        protections=Protections.open(settings),
+        limits=Limits.open(settings),
+        identity=open_authenticator(settings, catalog),
+        process_id=uuid.uuid4().hex,
+        announces_stores=settings.announces_stores(),
+    )
+
+
+@dataclass(slots=True)
+class App:
+    """A running Transom: the registry, its HTTP face, and what goes on in the background."""
+
+    registry: Registry
+    face: Face
+    tasks: list[asyncio.Task[None]]
+
+    @classmethod
+    def build(cls, settings: Settings) -> App:
+        """Everything opened and put together, not yet started."""
+        registry = open_registry(settings)
+        app = cls(registry, Face(registry), [])
+        app.face.lifespan = app.lifespan
+        return app
+
+    async def start(self) -> None:
+        """Write the first lease, then begin the background work."""
+        await join(self.registry)
+        self.tasks.append(asyncio.create_task(self._beat(), name="lease"))
+        self.tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
+
+    async def stop(self) -> None:
+        """End the background work and close every part."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        with contextlib.suppress(TransomError):
+            await self.registry.catalog.processes.leave(self.registry.process_id)
+        await self.registry.stores.close()
+        await self.registry.identity.close()
+        self.registry.catalog.close()
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            try:
+                await self.registry.catalog.processes.beat(self.registry.process_id)
+            except TransomError as error:
+                _log.warning("lease.not_renewed", reason=str(error))
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                await sweep(self.registry)
+            except TransomError as error:
+                _log.warning("sweep.failed", reason=str(error))
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    async def lifespan(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """The server's start and stop, as ASGI tells them."""
+        await receive()
+        try:
+            await self.start()
+        except TransomError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.face.finish(self.registry.settings.server.shutdown_seconds)
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})

@@ -1,0 +1,158 @@
+"""`transom serve`: start the service and keep it running until a signal ends it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from transom import telemetry
+from transom.cli.options import add_location, settings_of
+from transom.errors import ConfigurationError
+from transom.settings import Settings, host_and_port, load
+
+_log = structlog.get_logger(__name__)
+_LAUNCH = "TRANSOM_LAUNCH"
+"""Environment variable that tells worker processes how they were launched."""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser("serve", help="start the service")
+    add_location(parser)
+    parser.add_argument("--bind", metavar="HOST:PORT", help="listen here instead of server.bind")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes; default: server.workers"
+    )
+    parser.add_argument(
+        "--log-level", default="info", choices=("debug", "info", "warning", "error")
+    )
+    parser.set_defaults(func=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    telemetry.configure(args.log_level)
+    logging.getLogger("_granian").setLevel(logging.WARNING)
+    flags = {
+        key: value
+        for key, value in (("server.bind", args.bind), ("server.workers", args.workers))
+        if value is not None
+    }
+    settings = settings_of(args, flags)
+    settings.data_path.mkdir(parents=True, exist_ok=True, mode=0o750)
+    _refuse_taken_address(settings)
+    for line in prepare(settings):
+        print(line, flush=True)
+    if settings.server.workers == 1:
+        _serve_here(settings)
+    else:
+        os.environ[_LAUNCH] = msgspec.json.encode(
+            {
+                "config": str(args.config) if args.config else None,
+                "data": settings.data,
+                "flags": flags,
+                "log_level": args.log_level,
+            }
+        ).decode()
+        _serve_in_workers(settings)
+    return 0
+
+
+def prepare(settings: Settings) -> list[str]:
+    """Bring the catalog up to date and, the first time, make users; gives the lines to print."""
+    from transom.auth import bootstrap
+    from transom.catalog import Catalog
+
+    catalog = Catalog.open(settings)
+    try:
+        catalog.upgrade()
+        return bootstrap(settings, catalog)
+    finally:
+        catalog.close()
+
+
+def _refuse_taken_address(settings: Settings) -> None:
+    host, port = host_and_port(settings.server.bind)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as taken:
+            raise ConfigurationError(
+                f"server.bind = {settings.server.bind!r}: cannot listen there "
+                f"({taken.strerror}); stop what listens there, or choose another with --bind."
+            ) from taken
+
+
+def _serve_here(settings: Settings) -> None:
+    import uvloop
+
+    uvloop.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    from granian.constants import HTTPModes, Interfaces
+    from granian.server.embed import Server
+
+    from transom.app import App
+
+    app = App.build(settings)
+    host, port = host_and_port(settings.server.bind)
+    server = Server(
+        app.face,
+        address=host,
+        port=port,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=2048,
+        backpressure=2048,
+        log_enabled=False,
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, server.stop)
+    _log.info("serving", bind=settings.server.bind, data=settings.data)
+    await server.serve()
+    _log.info("stopped")
+
+
+def _serve_in_workers(settings: Settings) -> None:
+    from granian import Granian
+    from granian.constants import HTTPModes, Interfaces, Loops
+
+    host, port = host_and_port(settings.server.bind)
+    Granian(
+        "transom.cli.serve:worker_face",
+        address=host,
+        port=port,
+        interface=Interfaces.ASGI,
+        workers=settings.server.workers,
+        loop=Loops.uvloop,
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=2048,
+        backpressure=2048,
+        factory=True,
+        log_enabled=False,
+        respawn_failed_workers=True,
+        workers_kill_timeout=int(settings.server.shutdown_seconds) + 5,
+    ).serve()
+
+
+def worker_face() -> object:
+    """The ASGI application of one worker process, configured as the main process was."""
+    from transom.app import App
+
+    launch = msgspec.json.decode(os.environ[_LAUNCH])
+    telemetry.configure(launch["log_level"])
+    config = Path(launch["config"]) if launch["config"] else None
+    return App.build(load(config, Path(launch["data"]), os.environ, launch["flags"])).face
