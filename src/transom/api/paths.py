@@ -30,7 +30,7 @@ class Paths:
         self._root = _Node()
         for route in routes:
             node = self._root
-            for segment in route.path.strip("/").split("/"):
+            for segment in route.path.removeprefix("/").split("/"):
                 if segment.startswith("{"):
                     if node.wildcard is None:
                         node.wildcard = _Node()
