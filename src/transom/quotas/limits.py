@@ -1,0 +1,146 @@
+"""How much an image and a project may have (lifecycle §5)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from transom.errors import QuotaExceeded
+from transom.model.image import Image
+from transom.settings import LimitSettings, Settings
+
+if TYPE_CHECKING:
+    from transom.catalog import Catalog
+
+STEP_BYTES = 64 * 1024 * 1024
+"""How much room data of unknown size asks for at a time."""
+
+_INTERNAL = "os_glance"
+
+
+class Room:
+    """Room for the data of one image in one store, taken from its project's limit as it is needed.
+
+    What is granted is recorded in the catalog under the image and the key, where it counts against
+    everyone else. The record goes with the intake: when the image becomes active its size counts
+    instead, and an intake that is given up gives its room back.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        image: Image,
+        key: str,
+        *,
+        project: str,
+        limit_bytes: int,
+        announced_bytes: int | None = None,
+    ) -> None:
+        self.granted_bytes = 0
+        """Bytes that may be written without asking again."""
+        self._catalog = catalog
+        self._image_id = image.id
+        self._key = key
+        self._project = project
+        self._limit_bytes = limit_bytes
+        self._announced_bytes = announced_bytes or 0
+
+    async def extend(self, needed_bytes: int) -> None:
+        """Have room for so many bytes in all. Raises QuotaExceeded; what was granted stays."""
+        if needed_bytes <= self.granted_bytes:
+            return
+        if needed_bytes <= self._announced_bytes:
+            wanted_bytes = self._announced_bytes
+        else:
+            wanted_bytes = max(needed_bytes, self.granted_bytes + STEP_BYTES)
+        while True:
+            try:
+                await self._reserve(wanted_bytes)
+            except QuotaExceeded:
+                if wanted_bytes == needed_bytes or needed_bytes <= self._announced_bytes:
+                    raise
+                # A whole step does not fit; perhaps what is needed now does.
+                wanted_bytes = needed_bytes
+            else:
+                self.granted_bytes = wanted_bytes
+                return
+
+    async def _reserve(self, total_bytes: int) -> None:
+        await self._catalog.images.reserve(
+            self._image_id,
+            self._key,
+            total_bytes,
+            project=self._project,
+            limit_bytes=self._limit_bytes,
+        )
+
+
+class Limits:
+    """The limits of the configuration, `[limits]`.
+
+    Administrators are not exempt. Counts are checked when they grow and not when they shrink, so
+    that an image over a limit can still be changed.
+    """
+
+    def __init__(self, settings: LimitSettings) -> None:
+        self._settings = settings
+
+    @classmethod
+    def open(cls, settings: Settings) -> Limits:
+        """The limits that the configuration asks for."""
+        return cls(settings.limits)
+
+    @property
+    def image_size_bytes_max(self) -> int | None:
+        """Largest size of one image, None = unlimited."""
+        return self._settings.image_size_bytes_max or None
+
+    def properties(self, names: Collection[str]) -> None:
+        """Custom properties that an image is to have; those of the service itself do not count.
+
+        Raises QuotaExceeded.
+        """
+        count = sum(not name.startswith(_INTERNAL) for name in names)
+        _within("custom properties of an image", count, self._settings.image_properties_max)
+
+    def tags(self, tags: Collection[str]) -> None:
+        """Tags that an image is to have. Raises QuotaExceeded."""
+        _within("tags of an image", len(set(tags)), self._settings.image_tags_max)
+
+    def members(self, count: int) -> None:
+        """Number of members that an image is to have. Raises QuotaExceeded."""
+        _within("members of an image", count, self._settings.image_members_max)
+
+    def locations(self, count: int) -> None:
+        """Number of locations that an image is to have. Raises QuotaExceeded."""
+        _within("locations of an image", count, self._settings.image_locations_max)
+
+    async def images(self, catalog: Catalog, project: str | None) -> None:
+        """One more image of a project. The configuration sets no limit to their number."""
+
+    async def room_for(
+        self, catalog: Catalog, image: Image, key: str, announced_bytes: int | None
+    ) -> Room | None:
+        """Room for data of an image that is to be stored under a key; None = unlimited.
+
+        An announced size (bytes) is reserved at once, so that data which cannot fit is refused
+        before it is sent. Raises QuotaExceeded.
+        """
+        limit_bytes = self._settings.project_bytes_max
+        if not limit_bytes or image.owner is None:
+            return None
+        room = Room(
+            catalog,
+            image,
+            key,
+            project=image.owner,
+            limit_bytes=limit_bytes,
+            announced_bytes=announced_bytes,
+        )
+        await room.extend(announced_bytes or 0)
+        return room
+
+
+def _within(what: str, count: int, count_max: int) -> None:
+    if 0 <= count_max < count:
+        raise QuotaExceeded(what, count_max, count)
