@@ -1,0 +1,1 @@
+"""Transom's tests: unit, contracts, api, interop, faults."""
