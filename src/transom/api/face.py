@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import uuid
 from collections.abc import Awaitable, Callable
@@ -34,7 +35,7 @@ from transom.telemetry import request_id
 
 _log = structlog.get_logger(__name__)
 _VERSION_TYPE: Final = re.compile(r"application/vnd\.openstack\.images-(v[0-9.]+)")
-_DRAIN_BYTES_MAX: Final = 64 * 1024 * 1024
+_DRAIN_SECONDS: Final = 10.0
 
 Lifespan = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -96,9 +97,9 @@ class Face:
         if state.started:
             # The status line is out: ending the connection is the only way left to tell.
             raise ConnectionAbortedError("the answer broke off after its first byte")
+        await _drain(call)
         response = self._problem(call, failure)
         await response(scope, receive, send)
-        await _drain(call)
 
     def _problem(self, call: Call, failure: TransomError | None) -> Response:
         challenge = self._registry.identity.www_authenticate.replace("{base}", call.base_url)
@@ -159,8 +160,11 @@ class Face:
             raise PathNotFound
         if route is None:
             raise MethodNotAllowed(method, _allowed(routes))
-        if call.route is not None and call.route.face == "service":
+        if route.face == "service":
             call.request_id = ""
+        elif route.action is not None:
+            # Before any image is looked up: tokens of the wrong scope learn nothing (errors §5).
+            self._registry.policy.check_scope(call.actor, route.action)
         return await route.handler(call)
 
     async def _caller(self, headers: Headers) -> Actor:
@@ -211,13 +215,14 @@ def _allowed(routes: dict[str, Route]) -> tuple[str, ...]:
 
 
 async def _drain(call: Call) -> None:
-    # A client that is still sending reads the answer only afterwards; cutting it off would turn a
-    # clear refusal into a broken pipe. Bounded, since nobody wants the rest.
-    received = 0
-    while received < _DRAIN_BYTES_MAX:
-        message = await call.request.receive()
-        if message["type"] != "http.request":
-            return
-        received += len(message.get("body", b""))
-        if not message.get("more_body"):
-            return
+    # A client that is still sending reads the answer only afterwards: cutting it off would turn a
+    # clear refusal into a broken pipe. Who expects a 100 waits for the answer and sends nothing.
+    headers = call.request.headers
+    if "expect" in headers or not ("content-length" in headers or "transfer-encoding" in headers):
+        return
+    with contextlib.suppress(TimeoutError, RuntimeError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while True:
+                message = await call.request.receive()
+                if message["type"] != "http.request" or not message.get("more_body"):
+                    return
