@@ -32,12 +32,13 @@ def open_registry(settings: Settings) -> Registry:
     """Open every part. The catalog's schema must be current. Raises ConfigurationError,
     CatalogUnavailable."""
     catalog = Catalog.open(settings)
+    policy = Policy.open(settings)
     return Registry(
         settings=settings,
         catalog=catalog,
         stores=Stores.open(settings),
-        policy=Policy.open(settings),
-        protections=Protections.open(settings),
+        policy=policy,
+        protections=Protections.open(settings, policy),
         limits=Limits.open(settings),
         identity=open_authenticator(settings, catalog),
         process_id=uuid.uuid4().hex,
