@@ -1,0 +1,388 @@
+"""What goes over the wire: the shapes of bodies, and the parameters of requests, for the document.
+
+The types describe; they take no part in serving a request. msgspec turns them into JSON schemas for
+`api/openapi.py`. Field order and meaning follow API §3 to §15.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from transom.api.route import Parameter
+from transom.model.query import SORT_KEYS
+
+
+def _is(text: str, example: Any = None) -> Meta:
+    return Meta(description=text, examples=None if example is None else [example])
+
+
+_UUID = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+# What no text of the API may hold: NUL, and characters outside the Basic Multilingual Plane.
+_PLAIN = "^[\\u0001-\\uFFFF]*$"
+_ID = "b2173dd3-7ad6-4362-baa6-a68bce3565cb"
+
+Text = Annotated[str, Meta(pattern=_PLAIN)]
+Name = Annotated[str, Meta(max_length=255, pattern=_PLAIN)]
+Uuid = Annotated[str, Meta(pattern=_UUID)]
+Time = Annotated[dt.datetime, _is("UTC, in whole seconds.", "2026-01-31T08:00:00Z")]
+Visibility = Literal["private", "shared", "community", "public"]
+MemberStatus = Literal["pending", "accepted", "rejected"]
+Size = Annotated[int, Meta(ge=0)]
+Requirement = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+
+CUSTOM_PROPERTIES = {
+    "type": "string",
+    "pattern": _PLAIN,
+    "description": "Custom properties stand beside the others; their values are strings.",
+}
+"""The schema of every key of an image that is not named."""
+
+
+class Open(Struct, kw_only=True):
+    """A document whose further keys are custom properties."""
+
+
+class Closed(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A document without further keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class PerType:
+    """A body whose shape depends on its media type."""
+
+    shapes: dict[str, Any]
+
+
+class Location(Closed):
+    """One place that holds the data of an image."""
+
+    url: Annotated[str, _is("Where the data is.")]
+    metadata: Annotated[dict[str, Any], _is("What the store notes about it.")]
+
+
+class Image(Open):
+    """An image as it is shown."""
+
+    name: Annotated[Name | None, _is("What people call it; need not be unique.", "debian-12")]
+    disk_format: Annotated[str | None, _is("Format of the disk in the data.", "qcow2")]
+    container_format: Annotated[str | None, _is("What is wrapped around the disk.", "bare")]
+    visibility: Annotated[Visibility, _is("Who may see it.")]
+    size: Annotated[Size | None, _is("Length of the data, in bytes; null without data.")]
+    virtual_size: Annotated[Size | None, _is("Length of the disk in the data, in bytes, if known.")]
+    status: Annotated[
+        Literal[
+            "queued", "saving", "uploading", "importing", "active", "deactivated", "killed",
+            "pending_delete", "deleted",
+        ],
+        _is("Where it is in its life."),
+    ]  # fmt: skip
+    checksum: Annotated[str | None, _is("MD5 of the data, in hexadecimal.")]
+    protected: Annotated[bool, _is("While true, it cannot be deleted.")]
+    min_ram: Annotated[int, Meta(ge=0), _is("Memory that it needs to run, in MiB.")]
+    min_disk: Annotated[int, Meta(ge=0), _is("Disk that it needs to run, in GiB.")]
+    owner: Annotated[str | None, _is("Id of the project that owns it.")]
+    os_hidden: Annotated[bool, _is("While true, lists leave it out unless asked for it.")]
+    os_hash_algo: Annotated[str | None, _is("Algorithm of `os_hash_value`.", "sha512")]
+    os_hash_value: Annotated[str | None, _is("Digest of the data, in hexadecimal.")]
+    id: Annotated[Uuid, _is("Its id; never used again.", _ID)]
+    created_at: Time
+    updated_at: Time
+    tags: Annotated[list[Name], _is("Short words for finding it.")]
+    self_: Annotated[str, _is("Path of this image.")] = msgspec.field(name="self")
+    file: Annotated[str, _is("Path of its data.")]
+    schema: Annotated[str, _is("Path of the schema that it follows.")]
+    direct_url: Annotated[
+        str | UnsetType, _is("Where the data is; only with `[images] show_direct_url`.")
+    ] = UNSET
+    locations: Annotated[
+        list[Location] | UnsetType,
+        _is("All places of the data; only with `[images] show_multiple_locations`."),
+    ] = UNSET
+    stores: Annotated[
+        str | UnsetType, _is("Names of the stores that hold it; only with several stores.")
+    ] = UNSET
+    kernel_id: Annotated[str | UnsetType | None, _is("Image of the kernel to boot with.")] = UNSET
+    ramdisk_id: Annotated[str | UnsetType | None, _is("Image of the ramdisk to boot with.")] = UNSET
+
+
+class Images(Closed):
+    """A page of images."""
+
+    images: list[Image]
+    schema: Annotated[str, _is("Path of the schema that the page follows.")]
+    first: Annotated[str, _is("Path and query of the first page.")]
+    next: Annotated[str | UnsetType, _is("Path and query of the next page, if there is one.")] = (
+        UNSET
+    )
+
+
+class ImageCreate(Open):
+    """What a new image shall be. Everything is optional."""
+
+    id: Annotated[Uuid | UnsetType, _is("An id of your own choice.", _ID)] = UNSET
+    name: Annotated[Name | UnsetType | None, _is("What people call it.", "debian-12")] = UNSET
+    visibility: Annotated[Visibility | UnsetType, _is("Who may see it.")] = UNSET
+    disk_format: Annotated[
+        str | UnsetType | None, _is("Format of the disk in the data.", "qcow2")
+    ] = UNSET
+    container_format: Annotated[
+        str | UnsetType | None, _is("What is wrapped around the disk.", "bare")
+    ] = UNSET
+    tags: Annotated[list[Name] | UnsetType, _is("Short words for finding it.")] = UNSET
+    protected: Annotated[bool | UnsetType, _is("Refuse to delete it.")] = UNSET
+    min_ram: Annotated[Requirement | UnsetType, _is("Memory that it needs, in MiB.")] = UNSET
+    min_disk: Annotated[Requirement | UnsetType, _is("Disk that it needs, in GiB.")] = UNSET
+    owner: Annotated[
+        Name | UnsetType | None, _is("Project that owns it; only administrators choose another.")
+    ] = UNSET
+    os_hidden: Annotated[bool | UnsetType, _is("Leave it out of lists.")] = UNSET
+    kernel_id: Annotated[Uuid | UnsetType | None, _is("Image of the kernel to boot with.")] = UNSET
+    ramdisk_id: Annotated[Uuid | UnsetType | None, _is("Image of the ramdisk to boot with.")] = (
+        UNSET
+    )
+
+
+class PatchOperation(Struct, kw_only=True):
+    """One change of an image."""
+
+    op: Literal["add", "replace", "remove"]
+    path: Annotated[
+        str, Meta(pattern="^/"), _is("The attribute: `/` and its name (`~1` for /, `~0` for ~).")
+    ]
+    value: Annotated[Any, _is("The new value; not with `remove`.")] = UNSET
+
+
+_DRAFT_4 = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "description": "One change: the operation's name with the path, and the value.",
+        "properties": {
+            **{op: {"type": "string", "pattern": "^/"} for op in ("add", "replace", "remove")},
+            "value": {"description": "The new value; not with `remove`."},
+        },
+        "oneOf": [{"required": [op]} for op in ("add", "replace", "remove")],
+    },
+}
+
+Patch = PerType(
+    {
+        "application/openstack-images-v2.1-json-patch": list[PatchOperation],
+        "application/openstack-images-v2.0-json-patch": _DRAFT_4,
+    }
+)
+"""Changes of an image, applied together or not at all."""
+
+
+class Member(Closed):
+    """A project that an image is shared with."""
+
+    member_id: Annotated[str, _is("Id of the project.")]
+    image_id: Annotated[str, _is("Id of the image.", _ID)]
+    status: Annotated[MemberStatus, _is("What the project made of the offer.")]
+    created_at: Time
+    updated_at: Time
+    schema: Annotated[str, _is("Path of the schema that it follows.")]
+
+
+class Members(Closed):
+    """The projects that an image is shared with."""
+
+    members: list[Member]
+    schema: Annotated[str, _is("Path of the schema that it follows.")]
+
+
+class MemberAdd(Struct, kw_only=True):
+    """Whom to share an image with."""
+
+    member: Annotated[
+        str,
+        Meta(min_length=1, max_length=255, pattern=_PLAIN),
+        _is("Id of the project.", "8989447062e04a818baf9e073fd04fa7"),
+    ]
+
+
+class MemberUpdate(Struct, kw_only=True):
+    """The project's answer to the offer."""
+
+    status: MemberStatus
+
+
+class Link(Closed):
+    """Where to go from here."""
+
+    rel: str
+    href: str
+
+
+class Version(Closed):
+    """A version of the API."""
+
+    id: Annotated[str, _is("Its name.", "v2.17")]
+    status: Literal["CURRENT", "SUPPORTED"]
+    links: list[Link]
+
+
+class Versions(Closed):
+    """The versions of the API."""
+
+    versions: list[Version]
+
+
+class Readiness(Closed):
+    """Whether the parts answer: `ok`, or what is wrong."""
+
+    catalog: str
+    stores: str
+
+
+class ImportMethods(Closed):
+    """The import methods that are on."""
+
+    description: str
+    type: str
+    value: list[str]
+
+
+class ImportInfo(Closed):
+    """What imports this deployment offers."""
+
+    import_methods: ImportMethods = msgspec.field(name="import-methods")
+
+
+class Schema(Struct, kw_only=True):
+    """A JSON schema, with the links that the older drafts knew."""
+
+    name: str
+    properties: dict[str, Any]
+
+
+class Problem(Struct, kw_only=True):
+    """What went wrong (RFC 9457), with the facts of the error as further keys."""
+
+    type: Annotated[str, _is("The kind of error.", "urn:transom:error:ImageNotFound")]
+    title: Annotated[str, _is("The reason phrase.", "Not Found")]
+    status: Annotated[int, _is("The HTTP status.", 404)]
+    detail: Annotated[str, _is("What went wrong and what to do next.")]
+    instance: Annotated[str, _is("The request's id.")]
+    retryable: Annotated[bool, _is("Whether the same request may succeed later.")]
+
+
+class Failure(Closed):
+    """What went wrong, in the form that clients of the Image API know."""
+
+    message: Annotated[str, _is("What went wrong and what to do next.")]
+    code: Annotated[str, _is("Status and reason phrase.", "404 Not Found")]
+    title: Annotated[str, _is("The reason phrase.", "Not Found")]
+
+
+class IdentityFault(Closed):
+    """What went wrong."""
+
+    code: Annotated[int, _is("The HTTP status.", 401)]
+    message: Annotated[str, _is("What went wrong and what to do next.")]
+    title: Annotated[str, _is("The reason phrase.", "Unauthorized")]
+
+
+class IdentityFailure(Closed):
+    """What went wrong, in the form that clients of the Identity API know."""
+
+    error: IdentityFault
+
+
+def _query(name: str, text: str, repeats: bool = False, **schema: Any) -> Parameter:
+    return Parameter(name, text, {"type": "string"} | schema, repeats=repeats)
+
+
+def _header(name: str, text: str, **schema: Any) -> Parameter:
+    return Parameter(name, text, {"type": "string"} | schema, where="header")
+
+
+_EQUAL_OR_IN = "Plain value, `eq:<value>` or `in:<value>,<value>`."
+_TIMES = "A time in ISO 8601, or `eq: neq: gt: gte: lt: lte:` and a time."
+_TIME_PATTERN = r"^((eq|neq|gt|gte|lt|lte):)?[0-9]{4}-[01][0-9]-[0-3][0-9]"
+
+LIST_PARAMETERS = (
+    _query("limit", "Length of the page; cut to the longest allowed.", type="integer", minimum=0),
+    _query("marker", "Id of the last image of the page before."),
+    _query(
+        "sort",
+        "Keys in order, separated by commas, each with `:asc` or `:desc`.",
+        pattern="^({keys})(:(asc|desc))?(,({keys})(:(asc|desc))?)*$".format(
+            keys="|".join(SORT_KEYS)
+        ),
+        examples=["name:asc,created_at:desc"],
+    ),
+    _query("sort_key", "The older form of `sort`: the keys.", repeats=True, enum=list(SORT_KEYS)),
+    _query(
+        "sort_dir",
+        "The directions of `sort_key`: one for all, or one for each.",
+        repeats=True,
+        enum=["asc", "desc"],
+    ),
+    _query("name", f"Name of the image. {_EQUAL_OR_IN}"),
+    _query("status", f"State of the image. {_EQUAL_OR_IN}"),
+    _query("id", f"Id of the image. {_EQUAL_OR_IN}"),
+    _query("disk_format", f"Disk format. {_EQUAL_OR_IN}"),
+    _query("container_format", f"Container format. {_EQUAL_OR_IN}"),
+    _query("owner", "Id of the project that owns the image."),
+    _query("checksum", "MD5 of the data."),
+    _query("os_hash_algo", "Algorithm of the secure hash."),
+    _query("os_hash_value", "Secure hash of the data."),
+    _query("tag", "A tag that the image carries; repeat it for several.", repeats=True),
+    _query(
+        "visibility",
+        "Images of this visibility only.",
+        enum=["public", "community", "shared", "private", "all"],
+    ),
+    _query(
+        "member_status",
+        "Which images shared with you: by your answer to the offer.",
+        enum=["pending", "accepted", "rejected", "all"],
+        default="accepted",
+    ),
+    _query("os_hidden", "`true`: hidden images only.", enum=["true", "false"], default="false"),
+    _query("protected", "Protected images, or the others.", enum=["true", "false"]),
+    _query("created_at", _TIMES, pattern=_TIME_PATTERN, examples=["gte:2026-01-31T08:00:00Z"]),
+    _query("updated_at", _TIMES, pattern=_TIME_PATTERN, examples=["lt:2026-01-31"]),
+    *(
+        _query(f"{name}{bound}", text, type="integer", format="int64")
+        for name, unit in (
+            ("size", "bytes of data"),
+            ("virtual_size", "bytes of disk"),
+            ("min_ram", "MiB of memory"),
+            ("min_disk", "GiB of disk"),
+        )
+        for bound, text in (
+            ("", f"Exactly that many {unit}."),
+            ("_min", f"At least that many {unit}."),
+            ("_max", f"At most that many {unit}."),
+        )
+    ),
+)
+"""The query of a list (API §5); any further parameter filters by a custom property."""
+
+UPLOAD_PARAMETERS = (
+    _header("x-image-meta-store", "Name of the store to put the data in; with several stores."),
+    _header(
+        "x-openstack-image-size",
+        "Length of the data, in bytes; other data is refused.",
+        type="integer",
+        minimum=0,
+    ),
+)
+"""The headers of an upload (API §9.1)."""
+
+DOWNLOAD_PARAMETERS = (
+    _header("range", "The bytes that are wanted.", examples=["bytes=0-1023", "bytes=-512"]),
+    _header("if-range", "Apply `range` only while this is the `etag`."),
+    _header("if-none-match", "Answer 304 when the `etag` is one of these."),
+    _header("if-match", "Answer 412 when the `etag` is none of these."),
+    _header("content-range", "What old clients send instead of `range`: `bytes 0-4/*`."),
+)
+"""The headers of a download (API §9.2; RFC 9110 §13, §14)."""

@@ -1,0 +1,391 @@
+"""The OpenAPI 3.1 document, made from the route table.
+
+Every row becomes one operation: its parameters, its bodies, the statuses that it lists and those that
+every endpoint of its face shares. `tests/api/test_openapi.py` compares the document with the table.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from starlette.responses import Response
+
+import transom
+from transom.api import bodies
+from transom.api.call import Call, json_response
+from transom.api.route import Face, Route
+from transom.settings import Settings
+
+PROBLEM: Final = "application/problem+json"
+OCTETS: Final = "application/octet-stream"
+
+_GROUPS: Final = {
+    "images": ("images", "Create, find, show, change and delete images."),
+    "image_data": ("image data", "Upload and download the bytes of images."),
+    "members": ("members", "Share images with other projects."),
+    "tags": ("tags", "Short words on images, for finding them."),
+    "discovery": ("discovery", "What this service offers, and how it is."),
+    "schemas": ("schemas", "JSON schemas of the documents, as clients fetch them."),
+    "openapi": ("documents", "This API, described."),
+    "docs_page": ("documents", "This API, described."),
+}
+"""The tag of each module of handlers, and what the tag says."""
+
+_IDENTITY: Final = ("identity", "The built-in identity: log in and look around.")
+
+_PATH_WORDS: Final = {
+    "image_id": "Id of the image.",
+    "member_id": "Id of the project that the image is shared with.",
+    "tag": "The tag, percent-encoded UTF-8.",
+    "name": "Name of the schema.",
+}
+
+_SHARED: Final[dict[Face, tuple[int, ...]]] = {
+    "image": (400, 431, 500, 503),
+    "identity": (400, 431, 500, 503),
+    "compute": (400, 431, 500, 503),
+    "service": (431, 500),
+}
+"""Statuses that every endpoint of a face can answer, besides 401 where a token is needed."""
+
+_HEADERS: Final = {
+    "accept-patch": "The media types that PATCH takes.",
+    "accept-ranges": "`bytes`: parts of the data can be asked for.",
+    "content-md5": "MD5 of the whole data, in hexadecimal.",
+    "content-range": "Which bytes these are, and of how many; of how many alone with 416.",
+    "etag": "The secure hash of the data: a strong validator.",
+    "location": "Absolute URL of what was created.",
+    "openstack-image-import-methods": "The import methods that are on, separated by commas.",
+    "openstack-image-store-ids": "The names of all stores, separated by commas.",
+    "retry-after": "Seconds after which to try again.",
+    "www-authenticate": "Where to log in.",
+    "x-openstack-request-id": "Id of the request; every log line about it carries the same.",
+    "x-subject-token": "The token that was made.",
+}
+
+
+async def openapi(call: Call) -> Response:
+    """`GET /openapi.json`: the document of this deployment."""
+    # The route table holds this handler, so it can be imported only now.
+    from transom.api.routes import routes_for
+
+    settings = call.registry.settings
+    found = _cached(routes_for(settings), settings)
+    return json_response(found | {"servers": [{"url": call.base_url}]})
+
+
+def _cached(routes: tuple[Route, ...], settings: Settings) -> dict[str, Any]:
+    names = tuple((route.method, route.path) for route in routes)
+    return _by_names(names, settings.images.disk_formats, settings.images.container_formats)
+
+
+@lru_cache(maxsize=4)
+def _by_names(
+    names: tuple[tuple[str, str], ...], disk_formats: tuple[str, ...], containers: tuple[str, ...]
+) -> dict[str, Any]:
+    from transom.api.routes import ROUTES
+
+    kept = frozenset(names)
+    routes = tuple(route for route in ROUTES if (route.method, route.path) in kept)
+    return document(routes, disk_formats, containers)
+
+
+def document(
+    routes: tuple[Route, ...], disk_formats: tuple[str, ...], container_formats: tuple[str, ...]
+) -> dict[str, Any]:
+    """The OpenAPI document of these routes, without `servers`.
+
+    The formats are those that the deployment allows for new images.
+    """
+    schemas = _Schemas(routes)
+    properties = schemas.components["ImageCreate"]["properties"]
+    properties["disk_format"]["enum"] = [*disk_formats, None]
+    properties["container_format"]["enum"] = [*container_formats, None]
+    names = operation_ids(routes)
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        operation = _operation(route, names[route.method, route.path], schemas)
+        paths.setdefault(route.path, {})[route.method.lower()] = operation
+    faces = {route.face for route in routes}
+    return {
+        "openapi": "3.1.1",
+        "info": {
+            "title": "Transom",
+            "version": transom.__version__,
+            "summary": "An image registry for clouds.",
+            "description": (
+                "The OpenStack Image API v2, and beside it the identity service that is built in. "
+                "Paths under `/v2` are served under every announced version, such as `/v2.9`, too. "
+                "Errors follow the `Accept` header; `application/problem+json` tells most."
+            ),
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas.components,
+            "headers": _header_components(),
+            "responses": _failure_components(faces, routes),
+            "securitySchemes": {
+                "token": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "X-Auth-Token",
+                    "description": "A token of the identity service.",
+                }
+            },
+        },
+        "tags": _tags(routes),
+    }
+
+
+def operation_ids(routes: tuple[Route, ...]) -> dict[tuple[str, str], str]:
+    """The unique name of each operation, by method and path: that of its handler."""
+    found: dict[tuple[str, str], str] = {}
+    for route in routes:
+        name = _handler_name(route)
+        for candidate in (name, f"{name}_{route.method.lower()}", f"{name}_{_slug(route.path)}"):
+            if candidate not in found.values():
+                found[route.method, route.path] = candidate
+                break
+        else:
+            raise ValueError(f"{route.method} {route.path}: no name is left for the operation")
+    return found
+
+
+def tag_of(route: Route) -> tuple[str, str]:
+    """The group that an operation belongs to: its name and what it says."""
+    if route.face == "identity":
+        return _IDENTITY
+    module = inspect.unwrap(route.handler).__module__
+    return _GROUPS[module.rpartition(".")[2]]
+
+
+def _handler_name(route: Route) -> str:
+    return str(getattr(inspect.unwrap(route.handler), "__name__", "operation"))
+
+
+def _slug(path: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", path.lower()).strip("_") or "root"
+
+
+class _Schemas:
+    """The component schemas, and where each type of the table is found among them."""
+
+    def __init__(self, routes: tuple[Route, ...]) -> None:
+        self._types = list(_types(routes))
+        self._found, self.components = msgspec.json.schema_components(
+            self._types, ref_template="#/components/schemas/{name}"
+        )
+        for kind in self._types:
+            if isinstance(kind, type) and issubclass(kind, bodies.Open):
+                self.components[kind.__name__]["additionalProperties"] = bodies.CUSTOM_PROPERTIES
+        page = bodies.Image.__name__
+        self.components[page]["additionalProperties"] = bodies.CUSTOM_PROPERTIES
+
+    def of(self, kind: Any, media_type: str = "application/json") -> dict[str, Any]:
+        """The schema of a type as the table names it."""
+        if isinstance(kind, bodies.PerType):
+            kind = kind.shapes[media_type]
+        if isinstance(kind, dict):
+            return kind
+        if kind is bytes:
+            return {"type": "string", "format": "binary"}
+        return next(
+            schema
+            for known, schema in zip(self._types, self._found, strict=True)
+            if known is kind or known == kind
+        )
+
+
+def _types(routes: tuple[Route, ...]) -> list[Any]:
+    found: list[Any] = [
+        bodies.Failure,
+        bodies.Problem,
+        bodies.IdentityFailure,
+        bodies.ImageCreate,
+        bodies.Image,
+    ]
+    for route in routes:
+        for kind in (route.body, route.answer):
+            shapes = kind.shapes.values() if isinstance(kind, bodies.PerType) else (kind,)
+            found.extend(
+                shape
+                for shape in shapes
+                if shape is not None
+                and shape is not bytes
+                and not isinstance(shape, dict)
+                and shape not in found
+            )
+    return found
+
+
+def _operation(route: Route, name: str, schemas: _Schemas) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": name,
+        "tags": [tag_of(route)[0]],
+        "summary": route.summary,
+    }
+    words = _words(route)
+    if words:
+        operation["description"] = words
+    parameters = _parameters(route)
+    if parameters:
+        operation["parameters"] = parameters
+    if route.body is not None:
+        operation["requestBody"] = {
+            "required": route.body_required,
+            "content": {
+                media_type: {"schema": schemas.of(route.body, media_type)}
+                for media_type in route.body_types
+            },
+        }
+    operation["responses"] = _responses(route, schemas)
+    if route.needs_token:
+        operation["security"] = [{"token": []}]
+    return operation
+
+
+def _words(route: Route) -> str:
+    words = []
+    if route.face == "image" and route.since != "2.0":
+        words.append(f"Since version {route.since}.")
+    if route.action:
+        words.append(f"Decided by policy rule `{route.action}`.")
+    return " ".join(words)
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": _PATH_WORDS.get(name, f"The {name.replace('_', ' ')}."),
+            "schema": {"type": "string", "minLength": 1, "pattern": r"^[^/\u0000]+$"},
+        }
+        for name in re.findall(r"{(\w+)}", route.path)
+    ]
+    for parameter in route.parameters:
+        schema = {"type": "array", "items": parameter.schema}
+        found.append(
+            {
+                "name": parameter.name,
+                "in": parameter.where,
+                "description": parameter.description,
+                "schema": schema if parameter.repeats else parameter.schema,
+            }
+            | ({"style": "form", "explode": True} if parameter.repeats else {})
+        )
+    if route.open_query:
+        found.append(
+            {
+                "name": "properties",
+                "in": "query",
+                "description": "Any other parameter: a custom property that must have the value.",
+                "style": "form",
+                "explode": True,
+                "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+            }
+        )
+    return found
+
+
+def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status in (route.success, *route.also):
+        responses[str(status)] = _success(route, status, schemas)
+    for status in statuses_of_failure(route):
+        responses[str(status)] = {"$ref": f"#/components/responses/{_failure_name(route, status)}"}
+    return dict(sorted(responses.items()))
+
+
+def statuses_of_failure(route: Route) -> tuple[int, ...]:
+    """Every status of failure that an endpoint can answer, in order."""
+    shared = _SHARED[route.face] + ((401,) if route.needs_token else ())
+    return tuple(sorted({*route.errors, *shared}))
+
+
+def _success(route: Route, status: int, schemas: _Schemas) -> dict[str, Any]:
+    names = _headers_of(route, status)
+    answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    if names:
+        answer["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+    carries_body = status not in (204, 304) and route.method != "HEAD"
+    if route.answer is not None and carries_body:
+        answer["content"] = {route.answer_type: {"schema": schemas.of(route.answer)}}
+    return answer
+
+
+def _headers_of(route: Route, status: int) -> list[str]:
+    own = (
+        () if status == HTTPStatus.NO_CONTENT and route.success != status else route.answer_headers
+    )
+    names = [
+        name for name in own if name != "content-range" or status == HTTPStatus.PARTIAL_CONTENT
+    ]
+    return names if route.face == "service" else [*names, "x-openstack-request-id"]
+
+
+_FAILURE_HEADERS: Final = {
+    401: ("www-authenticate",),
+    416: ("content-range",),
+    503: ("retry-after",),
+}
+
+
+def _failure_name(route: Route, status: int) -> str:
+    phrase = HTTPStatus(status).phrase.title().replace(" ", "").replace("-", "")
+    if route.method == "HEAD":
+        return f"Head{phrase}"
+    if status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE and route.method == "PATCH":
+        return f"Patch{phrase}"
+    return {"identity": f"Identity{phrase}", "service": f"Service{phrase}"}.get(route.face, phrase)
+
+
+def _failure_components(faces: set[Face], routes: tuple[Route, ...]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for route in routes:
+        for status in statuses_of_failure(route):
+            found.setdefault(_failure_name(route, status), _failure(route, status))
+    return dict(sorted(found.items()))
+
+
+def _failure(route: Route, status: int) -> dict[str, Any]:
+    names = [*_FAILURE_HEADERS.get(status, ()), "x-openstack-request-id"]
+    if route.method == "PATCH" and status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+        names.insert(0, "accept-patch")
+    failure: dict[str, Any] = {
+        "description": HTTPStatus(status).phrase,
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
+    }
+    if route.method == "HEAD":
+        return failure
+    problem = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    if route.face == "identity":
+        shape = {"$ref": "#/components/schemas/IdentityFailure"}
+        failure["content"] = {"application/json": {"schema": shape}} | problem
+    else:
+        failure["content"] = {
+            "application/json": {"schema": {"$ref": "#/components/schemas/Failure"}},
+            **problem,
+            "text/html": {"schema": {"type": "string"}},
+            "text/plain": {"schema": {"type": "string"}},
+        }
+    return failure
+
+
+def _header_components() -> dict[str, Any]:
+    return {
+        name: {"description": words, "schema": {"type": "string"}}
+        for name, words in sorted(_HEADERS.items())
+    }
+
+
+def _tags(routes: tuple[Route, ...]) -> list[dict[str, str]]:
+    found = dict(tag_of(route) for route in routes)
+    return [{"name": name, "description": words} for name, words in found.items()]
