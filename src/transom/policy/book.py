@@ -20,7 +20,7 @@ def default_checks(*, new_only: bool) -> dict[str, str]:
     one that it replaced."""
     return {
         rule.name: rule.check
-        if new_only or rule.old_check is None or not rule.check
+        if new_only or rule.old_check in {None, rule.check} or not rule.check
         else f"({rule.check}) or ({rule.old_check})"
         for rule in RULES
     }
