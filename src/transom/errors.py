@@ -17,6 +17,7 @@ row for each class, and a test compares the two.
     │   ├── UnknownStore            a store that is not configured
     │   └── IncompleteUpload        the client left before the end
     ├── Unauthenticated             no token, or a bad one
+    │   └── TooManyGuesses          wait after too many wrong passwords
     ├── Forbidden                   known, and not allowed
     │   ├── PolicyRefused
     │   ├── MarkerNotVisible
@@ -30,14 +31,16 @@ row for each class, and a test compares the two.
     │   ├── ImageProtected
     │   ├── ImageDeactivated
     │   ├── StatusForbids
-    │   └── NotShared
+    │   ├── NotShared
+    │   └── IdentityRefused
     ├── NotFound
     │   ├── PathNotFound
     │   ├── ImageNotFound
     │   ├── DataNotFound
     │   ├── MemberNotFound
     │   ├── TagNotFound
-    │   └── SchemaNotFound
+    │   ├── SchemaNotFound
+    │   └── IdentityNotFound        a user, project, role … of the local identity
     ├── MethodNotAllowed
     ├── Conflict
     │   ├── DuplicateImage
@@ -45,7 +48,8 @@ row for each class, and a test compares the two.
     │   ├── PropertyConflict
     │   ├── StatusConflict
     │   ├── ImageInUse
-    │   └── ImageChanged            somebody else was faster; read again and repeat
+    │   ├── ImageChanged            somebody else was faster; read again and repeat
+    │   └── NameTaken               … of the local identity
     ├── ImageDeletedMeanwhile
     ├── PreconditionFailed          If-Match names other data
     ├── OverLimit
@@ -189,6 +193,17 @@ class Unauthenticated(TransomError):
         super().__init__(reason)
 
 
+class TooManyGuesses(Unauthenticated):
+    """Too many wrong passwords in a row; the next attempt has to wait (seconds)."""
+
+    def __init__(self, wait_seconds: float) -> None:
+        self.wait_seconds = max(1, round(wait_seconds))
+        super().__init__(
+            f"Too many failed logins; wait {self.wait_seconds} seconds and try again with the "
+            "right password."
+        )
+
+
 class Forbidden(TransomError):
     """The caller is known and may not do this."""
 
@@ -307,6 +322,14 @@ class NotShared(Forbidden):
         self.image_id = image_id
 
 
+class IdentityRefused(Forbidden):
+    """The local identity's own rules refuse an operation."""
+
+    def __init__(self, action: str) -> None:
+        super().__init__(f"You are not authorized to perform the requested action: {action}.")
+        self.action = action
+
+
 # --- it does not exist --------------------------------------------------------------------------
 
 
@@ -361,6 +384,15 @@ class SchemaNotFound(NotFound):
     def __init__(self, name: str) -> None:
         super().__init__(f"There is no schema '{name}'.")
         self.name = name
+
+
+class IdentityNotFound(NotFound):
+    """The local identity knows no such user, project, role, domain, or credential."""
+
+    def __init__(self, kind: str, reference: str) -> None:
+        super().__init__(f"Could not find {kind}: {reference}.")
+        self.kind = kind
+        self.reference = reference
 
 
 class MethodNotAllowed(TransomError):
@@ -427,6 +459,15 @@ class ImageChanged(Conflict):
     def __init__(self, image_id: str) -> None:
         super().__init__(f"Image {image_id} was changed by another request; try again.")
         self.image_id = image_id
+
+
+class NameTaken(Conflict):
+    """The local identity has another user, project, role, or credential of this name."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"There is a {kind} named '{name}' already; choose another name.")
+        self.kind = kind
+        self.name = name
 
 
 class ImageDeletedMeanwhile(TransomError):
