@@ -148,7 +148,8 @@ def operation_ids(routes: tuple[Route, ...]) -> dict[tuple[str, str], str]:
     found: dict[tuple[str, str], str] = {}
     for route in routes:
         name = _handler_name(route)
-        for candidate in (name, f"{name}_{route.method.lower()}", f"{name}_{_slug(route.path)}"):
+        twin = "slash" if route.path.endswith("/") else route.method.lower()
+        for candidate in (name, f"{name}_{twin}", f"{name}_{_slug(route.path)}"):
             if candidate not in found.values():
                 found[route.method, route.path] = candidate
                 break
@@ -331,6 +332,24 @@ def _headers_of(route: Route, status: int) -> list[str]:
     return names if route.face == "service" else [*names, "x-openstack-request-id"]
 
 
+_MEANINGS: Final = {
+    400: "the request breaks a rule of the API; the message names it.",
+    401: "there is no token, or it is not valid (any more).",
+    403: "you may not do this, or it may not be done to this.",
+    404: "it does not exist, or you may not know that it does.",
+    405: "the path exists, the method does not.",
+    409: "it does not fit the present state.",
+    410: "the image was deleted meanwhile.",
+    412: "`if-match` names other data.",
+    413: "a limit would be passed, or a store is full.",
+    415: "the content is not of the kind it has to be, or not safe.",
+    416: "no byte of the data lies in the range.",
+    429: "too many attempts; wait a while.",
+    431: "the request id is too long.",
+    500: "something broke here; the log tells what, under the request's id.",
+    503: "something that is needed does not answer; try again later.",
+}
+
 _FAILURE_HEADERS: Final = {
     401: ("www-authenticate",),
     416: ("content-range",),
@@ -360,7 +379,7 @@ def _failure(route: Route, status: int) -> dict[str, Any]:
     if route.method == "PATCH" and status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
         names.insert(0, "accept-patch")
     failure: dict[str, Any] = {
-        "description": HTTPStatus(status).phrase,
+        "description": f"{HTTPStatus(status).phrase}: {_MEANINGS[status]}",
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
     }
     if route.method == "HEAD":
@@ -387,5 +406,6 @@ def _header_components() -> dict[str, Any]:
 
 
 def _tags(routes: tuple[Route, ...]) -> list[dict[str, str]]:
-    found = dict(tag_of(route) for route in routes)
-    return [{"name": name, "description": words} for name, words in found.items()]
+    used = {tag_of(route) for route in routes}
+    order = dict.fromkeys((*_GROUPS.values(), _IDENTITY))
+    return [{"name": name, "description": words} for name, words in order if (name, words) in used]

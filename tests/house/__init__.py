@@ -1,0 +1,1 @@
+"""Tests of the house itself: its tables, its documentation, its tree."""
