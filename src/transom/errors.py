@@ -15,6 +15,7 @@ row for each class, and a test compares the two.
     │   ├── FormatsMissing          data for an image without disk_format or container_format
     │   ├── SizeMismatch            more or fewer bytes than announced
     │   ├── UnknownStore            a store that is not configured
+    │   ├── ProjectMismatch         the path names another project than the token
     │   └── IncompleteUpload        the client left before the end
     ├── Unauthenticated             no token, or a bad one
     │   └── TooManyGuesses          wait after too many wrong passwords
@@ -39,9 +40,11 @@ row for each class, and a test compares the two.
     │   ├── DataNotFound
     │   ├── MemberNotFound
     │   ├── TagNotFound
+    │   ├── MetadataNotFound
     │   ├── SchemaNotFound
     │   └── IdentityNotFound        a user, project, role … of the local identity
     ├── MethodNotAllowed
+    ├── VersionNotAcceptable        a microversion that does not exist
     ├── Conflict
     │   ├── DuplicateImage
     │   ├── DuplicateMember
@@ -168,6 +171,16 @@ class UnknownStore(Invalid):
             + (f"; use one of: {names}." if names else ".")
         )
         self.store = store
+
+
+class ProjectMismatch(Invalid):
+    """The project of the path is not the token's (compute view §3)."""
+
+    def __init__(self, in_path: str, in_token: str | None) -> None:
+        super().__init__(
+            f"Malformed request URL: URL's project_id '{in_path}' doesn't match Context's "
+            f"project_id '{in_token}'"
+        )
 
 
 class IncompleteUpload(Invalid):
@@ -378,6 +391,15 @@ class TagNotFound(NotFound):
         self.tag = tag
 
 
+class MetadataNotFound(NotFound):
+    """The image has no such metadata item."""
+
+    def __init__(self, image_id: str, key: str) -> None:
+        super().__init__(f"Image {image_id} has no metadata item '{key}'.")
+        self.image_id = image_id
+        self.key = key
+
+
 class SchemaNotFound(NotFound):
     """No schema has this name."""
 
@@ -402,6 +424,17 @@ class MethodNotAllowed(TransomError):
         super().__init__(f"The method {method} is not allowed for this resource. ")
         self.method = method
         self.allowed = allowed
+
+
+class VersionNotAcceptable(TransomError):
+    """The microversion asked for lies outside of those that exist."""
+
+    def __init__(self, asked: str, oldest: str, newest: str) -> None:
+        super().__init__(
+            f"Version {asked} is not supported by the API. Minimum is {oldest} and maximum is "
+            f"{newest}."
+        )
+        self.asked = asked
 
 
 # --- somebody or something is in the way ----------------------------------------------------------

@@ -268,6 +268,10 @@ class Compute(Group, frozen=True):
     """The Compute API's image view."""
 
     bind: Annotated[str, doc("Own address of the view. Empty: on `server.bind` only.")] = ""
+    public_url: Annotated[
+        str,
+        doc("Base of the view's links, without version. Empty: scheme and host of the request."),
+    ] = ""
 
 
 class Metrics(Group, frozen=True):
@@ -507,6 +511,7 @@ def _check(settings: Settings) -> None:
     for key, url in (
         ("server.public_url", settings.server.public_url),
         ("server.self_url", settings.server.self_url),
+        ("compute.public_url", settings.compute.public_url),
     ):
         if url and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
             raise ConfigurationError(f"{key} = {url!r}: give http://host or https://host.")

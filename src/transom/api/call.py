@@ -27,7 +27,18 @@ _encoder = msgspec.json.Encoder()
 class Call:
     """A request: its route, path parameters, caller, and body."""
 
-    __slots__ = ("_pairs", "actor", "params", "registry", "request", "request_id", "route")
+    __slots__ = (
+        "_pairs",
+        "actor",
+        "microversion",
+        "mount",
+        "params",
+        "registry",
+        "request",
+        "request_id",
+        "route",
+        "version",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, registry: Registry, request_id: str) -> None:
         self.request = Request(scope, receive)
@@ -36,6 +47,12 @@ class Call:
         self.params: dict[str, str] = {}
         self.route: Route | None = None
         self.actor = Actor()
+        self.mount = ""
+        """Path prefix below which a face is mounted: `/compute`, or nothing."""
+        self.version = ""
+        """First path segment of a versioned face: `v2`, `v2.1`."""
+        self.microversion = ""
+        """Microversion that the answer is given in, where the face has such."""
         self._pairs: list[tuple[str, str]] | None = None
 
     @property

@@ -23,6 +23,7 @@ STATUS: Final[dict[type[TransomError], int]] = {
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.MethodNotAllowed: 405,
+    errors.VersionNotAcceptable: 406,
     errors.Conflict: 409,
     errors.ImageDeletedMeanwhile: 410,
     errors.PreconditionFailed: 412,
@@ -42,6 +43,22 @@ PATCH_TYPES: Final = (
 )
 PROBLEM: Final = "application/problem+json"
 RETRY_SECONDS: Final = 5
+COMPUTE_FAULTS: Final = {
+    400: "badRequest",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "itemNotFound",
+    405: "badMethod",
+    409: "conflictingRequest",
+    413: "overLimit",
+    415: "badMediaType",
+    429: "overLimit",
+    501: "notImplemented",
+    503: "serviceUnavailable",
+}
+"""The one key of an error's body in the Compute API (errors.md, part B)."""
+
+_RETRIED: Final = (413, 429)
 UNEXPECTED: Final = (
     "The server has either erred or is incapable of performing the requested operation."
 )
@@ -79,8 +96,10 @@ def answer(
     headers = _headers(error, status, www_authenticate)
     if _asks_for_problem(accept):
         content, media_type = _problem(error, status, message, request_id), PROBLEM
-    elif face == "identity":
+    elif face == "identity" or (face == "compute" and isinstance(error, errors.Unauthenticated)):
         content, media_type = _identity(status, message), "application/json"
+    elif face == "compute":
+        content, media_type = _compute(status, message), "application/json; charset=UTF-8"
     else:
         content, media_type = _negotiated(status, message, accept)
         if any(isinstance(error, kind) and method == verb for kind, verb in _FORCED_TEXT):
@@ -126,6 +145,13 @@ def _negotiated(status: int, message: str, accept: str | None) -> tuple[bytes, s
 def _identity(status: int, message: str) -> bytes:
     title = HTTPStatus(status).phrase
     return msgspec.json.encode({"error": {"code": status, "message": message, "title": title}})
+
+
+def _compute(status: int, message: str) -> bytes:
+    fault: dict[str, object] = {"message": message, "code": status}
+    if status in _RETRIED:
+        fault["retryAfter"] = RETRY_SECONDS
+    return msgspec.json.encode({COMPUTE_FAULTS.get(status, "computeFault"): fault})
 
 
 def _problem(error: TransomError | None, status: int, message: str, request_id: str) -> bytes:

@@ -16,7 +16,7 @@ from transom.registry import Registry
 def image_view(registry: Registry, actor: Actor, image: Image) -> dict[str, Any]:
     """An image as the API shows it to this caller."""
     settings = registry.settings
-    view = _properties(registry, actor, image)
+    view = property_view(registry, actor, image)
     view["name"] = image.name
     view["disk_format"] = image.disk_format
     view["container_format"] = image.container_format
@@ -48,7 +48,8 @@ def image_view(registry: Registry, actor: Actor, image: Image) -> dict[str, Any]
     return view
 
 
-def _properties(registry: Registry, actor: Actor, image: Image) -> dict[str, Any]:
+def property_view(registry: Registry, actor: Actor, image: Image) -> dict[str, Any]:
+    """The custom properties that the caller may read, as the API shows them."""
     view: dict[str, Any] = dict(image.properties)
     if None in view.values():
         for name in [name for name, value in view.items() if value is None]:

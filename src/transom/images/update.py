@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -41,9 +42,12 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def update(
-    registry: Registry, actor: Actor, image_id: str, operations: list[Operation]
+    registry: Registry,
+    actor: Actor,
+    image_id: str,
+    operations: list[Operation] | Callable[[Image], list[Operation]],
 ) -> Image:
-    """The image after all the operations.
+    """The image after all the operations, which may depend on the image as it is.
 
     Raises ImageNotFound, PolicyRefused, ReadOnlyAttribute, ReservedAttribute, InvalidValue,
     PropertyConflict, FormatsFrozen, OwnerRefused, QuotaExceeded, and ImageChanged when others keep
@@ -52,7 +56,7 @@ async def update(
 
     def alter(before: Image) -> Image:
         after = before
-        for operation in operations:
+        for operation in operations(before) if callable(operations) else operations:
             after = _applied(registry, actor, before, after, operation)
         registry.policy.check_image(actor, "modify_image", before)
         if len(after.properties) > len(before.properties):
