@@ -1,0 +1,1 @@
+"""Transom driven by clients, images and servers that were not written for it."""

@@ -1,0 +1,1 @@
+"""The clients that people use: openstack, openstacksdk, glanceclient, keystoneauth, gophercloud."""

@@ -1,0 +1,1 @@
+"""Real bootable images, the formats made from them, and the emulator that boots them."""
