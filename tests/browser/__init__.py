@@ -1,0 +1,1 @@
+"""Tests in a real browser: Chromium, driven over the WebDriver protocol."""
