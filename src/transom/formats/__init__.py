@@ -1,0 +1,5 @@
+"""What a disk image is, by its bytes: recognised as they pass, judged at their end."""
+
+from transom.formats.inspection import Inspection
+
+__all__ = ["Inspection"]

@@ -1,0 +1,122 @@
+"""The stores that are configured, by name. A driver is reached only through the table here.
+
+A driver is one file in `drivers/` and one line in `DRIVERS`. Its class is made with
+`(name, settings, data)`: the store's name, its `StoreSettings`, and the data folder that stands in
+for `<data>`; it raises ConfigurationError when these cannot work.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Self, cast
+
+from transom.errors import ConfigurationError, UnknownStore
+from transom.settings import Settings, StoreSettings
+from transom.stores.store import Store
+
+DRIVERS: dict[str, str] = {
+    "file": "transom.stores.drivers.file:FileStore",
+    "memory": "transom.stores.drivers.memory:MemoryStore",
+}
+"""Driver name → class, by dotted name, so that a driver's library is needed only where it is used."""
+
+STAGING = "staging"
+"""Name of the staging store in messages, when it is a folder of its own."""
+
+
+class Stores:
+    """Every configured store, open. Made by `Stores.open`."""
+
+    def __init__(
+        self,
+        named: dict[str, Store],
+        staging: Store,
+        settings: dict[str, StoreSettings],
+        default: str,
+    ) -> None:
+        """`named` in configured order; `staging` may be one of them; `default` is one of them."""
+        self._named = named
+        self._settings = settings
+        self._staging = staging
+        self._default = default
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Open every store of `[stores]`, and the staging store. Raises ConfigurationError."""
+        configured = settings.stores.named
+        named = {
+            name: open_store(name, each, settings.data_path) for name, each in configured.items()
+        }
+        if settings.stores.staging:
+            staging = named[settings.stores.staging]
+        else:
+            folder = StoreSettings(driver="file", path=str(settings.data_path / "staging"))
+            staging = open_store(STAGING, folder, settings.data_path)
+        return cls(named, staging, dict(configured), settings.stores.default)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the stores, in configured order. Staging alone is not among them."""
+        return tuple(self._named)
+
+    @property
+    def default(self) -> str:
+        """Name of the store that takes data when none is named."""
+        return self._default
+
+    @property
+    def staging(self) -> Store:
+        """Where data waits for its import."""
+        return self._staging
+
+    def get(self, name: str) -> Store:
+        """The store of that name. Raises UnknownStore."""
+        try:
+            return self._named[name]
+        except KeyError:
+            raise UnknownStore(name, self._named) from None
+
+    def pick(self, name: str | None) -> Store:
+        """The store of that name, or the default one for None. Raises UnknownStore."""
+        return self.get(self._default if name is None else name)
+
+    def settings_of(self, name: str) -> StoreSettings:
+        """The configuration of a store. Raises UnknownStore."""
+        self.get(name)
+        return self._settings[name]
+
+    def weight(self, name: str) -> int:
+        """Locations in stores of higher weight are read first; a store unknown here weighs 0."""
+        known = self._settings.get(name)
+        return known.weight if known else 0
+
+    async def check(self) -> None:
+        """Raise StoreUnavailable unless the default store can be read and written now."""
+        await self.get(self._default).check()
+
+    async def close(self) -> None:
+        """Free what the stores hold; harmless when called twice."""
+        for store in {
+            id(store): store for store in (*self._named.values(), self._staging)
+        }.values():
+            await store.close()
+
+
+def open_store(name: str, settings: StoreSettings, data: Path) -> Store:
+    """One store by its driver. Raises ConfigurationError, also when the driver is not installed."""
+    try:
+        module, _, kind = DRIVERS[settings.driver].partition(":")
+    except KeyError:
+        raise ConfigurationError(
+            f"stores.{name}.driver = {settings.driver!r}: no such driver; use one of "
+            f"{', '.join(DRIVERS)}."
+        ) from None
+    try:
+        driver = getattr(importlib.import_module(module), kind)
+    except ModuleNotFoundError as missing:
+        raise ConfigurationError(
+            f"stores.{name}.driver = {settings.driver!r}: the Python package {missing.name} is not "
+            "installed; install it, or choose another driver."
+        ) from missing
+    return cast("Store", driver(name, settings, data))

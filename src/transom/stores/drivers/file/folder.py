@@ -1,0 +1,135 @@
+"""The folder of a file store: its layout, its threads, its bounds, and what its errors mean."""
+
+from __future__ import annotations
+
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import structlog
+
+from transom.errors import (
+    ConfigurationError,
+    StoreFailed,
+    StoreFull,
+    StoreUnavailable,
+    TransomError,
+)
+from transom.stores.store import KeyMissing
+
+_log = structlog.get_logger(__name__)
+
+MARK = "~"
+"""Ends the names of marks, and begins those of probes. It is in no key."""
+FILE_MODE = 0o640
+FOLDER_MODE = 0o750
+_PARTIAL = ".partial"
+"""Begins with a dot, so it is never the folder of a key."""
+
+_IO_THREADS = 16
+_SYNC_THREADS = 4
+"""Syncs have threads of their own: many slow ones must not hold up reads and writes."""
+
+NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_AWAY = frozenset(
+    {
+        errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+        errno.ENODEV, errno.ENXIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EBUSY,
+    }
+)  # fmt: skip
+
+
+class Folder:
+    """What a FileStore and its writers and readers share. Counters belong to the event loop."""
+
+    def __init__(self, name: str, root: Path, *, is_synced: bool) -> None:
+        """Makes the folder if it is not there. Raises ConfigurationError when that fails."""
+        self.name = name
+        self.root = root
+        self.partial = root / _PARTIAL
+        self.is_synced = is_synced
+        self.batched_bytes = 0
+        """What all writers hold to put small chunks together."""
+        self.ahead_bytes = 0
+        """What all readers have read ahead, or are reading."""
+        self._sign = self._open()
+        self.io = ThreadPoolExecutor(_IO_THREADS, thread_name_prefix=f"store-{name}")
+        self.syncs = ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix=f"store-{name}-sync")
+
+    def _open(self) -> Path:
+        """The path by which the store is known to be there: an unmounted disk leaves an empty
+        folder, which must not pass for a store without objects."""
+        try:
+            self.root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        except OSError as refused:
+            raise ConfigurationError(
+                f"stores.{self.name}.path = {str(self.root)!r}: the folder cannot be made "
+                f"({refused.strerror}); make it, or choose another path."
+            ) from refused
+        try:
+            self.partial.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        except OSError as refused:
+            if not os.access(self.root, os.R_OK | os.X_OK):
+                raise ConfigurationError(
+                    f"stores.{self.name}.path = {str(self.root)!r}: the folder can be neither read "
+                    "nor written; give it to the user that Transom runs as."
+                ) from refused
+            _log.warning("store.read_only", store=self.name, reason=refused.strerror)
+            return self.root
+        return self.partial
+
+    def path(self, key: str) -> Path:
+        """Where the complete object is, or would be."""
+        return self.root / key[:2] / key
+
+    def partial_path(self, key: str) -> Path:
+        """Where the object is while it is written."""
+        return self.partial / key
+
+    def mark_path(self, key: str) -> Path:
+        """Where the durable length of the partial object is noted."""
+        return self.partial / (key + MARK)
+
+    def remove_partial(self, key: str) -> None:
+        """Remove a partial object and its mark; either may be gone."""
+        self.partial_path(key).unlink(missing_ok=True)
+        self.mark_path(key).unlink(missing_ok=True)
+
+    def require_sign(self) -> None:
+        """Raise StoreUnavailable when the store's folder is gone."""
+        if not self._sign.exists():
+            raise StoreUnavailable(
+                self.name, f"its folder {self.root} is gone; mount it, or bring it back"
+            )
+
+    def free_bytes(self) -> int:
+        """Room left on the file system, for this user."""
+        facts = os.statvfs(self.partial)
+        return facts.f_bavail * facts.f_frsize
+
+    def explained(self, error: OSError, key: str = "") -> Exception:
+        """The domain's error for one of the system's; KeyMissing when nothing is wrong but that
+        the object is not there."""
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            try:
+                self.require_sign()
+            except TransomError as gone:
+                return gone
+            return KeyMissing(key)
+        reason = f"{error.strerror} (errno {error.errno})"
+        if error.errno in _NO_ROOM:
+            return StoreFull(self.name)
+        if error.errno in NO_PERMISSION:
+            return StoreUnavailable(self.name, f"{reason}; check who may use {self.root}")
+        if error.errno in _AWAY:
+            return StoreUnavailable(self.name, reason)
+        if error.errno == errno.EFBIG:
+            return StoreFailed(self.name, f"{reason}; its file system takes no file this large")
+        return StoreFailed(self.name, f"{reason}; look for disk errors in the system's log")
+
+    def close(self) -> None:
+        """Wait for running work and end the threads."""
+        self.io.shutdown()
+        self.syncs.shutdown()

@@ -1,0 +1,190 @@
+"""The file store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import io
+import os
+import stat
+from collections.abc import AsyncIterator, Iterator
+from itertools import islice
+from pathlib import Path
+
+from transom.errors import StoreFailed, StoreRefused, StoreUnavailable
+from transom.settings import StoreSettings
+from transom.stores.drivers.file.folder import MARK, NO_PERMISSION, Folder
+from transom.stores.drivers.file.reader import FileReader
+from transom.stores.drivers.file.writer import FileWriter
+from transom.stores.keys import checked_key, is_key
+from transom.stores.options import refuse_unknown_options
+from transom.stores.store import Entry, Features, KeyMissing
+from transom.stores.threads import run_to_end
+
+_LIST_BATCH = 256
+
+
+class FileStore:
+    """Objects as files. Made from (name, settings, data folder)."""
+
+    features = Features(writable=True, resumable=True, local_paths=True, lists=True)
+
+    def __init__(self, name: str, settings: StoreSettings, data: Path) -> None:
+        """Makes the folder if it is not there. Raises ConfigurationError when that fails."""
+        refuse_unknown_options(name, settings)
+        self.name = name
+        path = settings.path.replace("<data>", str(data))
+        root = Path(path or data / ("images" if name == "main" else f"images-{name}"))
+        self._folder = Folder(name, root.expanduser().absolute(), is_synced=settings.fsync)
+
+    # --- the contract ---
+
+    def writer(self, key: str, *, size_hint: int | None = None) -> FileWriter:
+        """A Writer for a new object. With `size_hint`, a disk that lacks the room for it is told
+        from the start; nothing is reserved, because a hint may lie."""
+        return FileWriter(self._folder, checked_key(key), size_hint=size_hint)
+
+    async def reopen(self, token: str) -> FileWriter:
+        """The Writer behind a token, at the durable offset. Raises KeyMissing, and StoreUnavailable
+        while a living process writes the object."""
+        if not is_key(token):
+            raise KeyMissing(token)
+        writer = FileWriter(self._folder, token)
+        await writer.reopen()
+        return writer
+
+    async def read(self, key: str, *, offset: int = 0, length: int | None = None) -> FileReader:
+        """A Reader; it stays good when the object is deleted meanwhile."""
+        if offset < 0 or (length is not None and length < 0):
+            raise ValueError("offset and length must not be negative")
+        file, size_bytes = await run_to_end(self._folder.io, self._open_object, checked_key(key))
+        end = size_bytes if length is None else min(size_bytes, offset + length)
+        return FileReader(self._folder, file, min(offset, end), end)
+
+    def local_path(self, key: str) -> Path:
+        """Where the object is, or would be."""
+        return self._folder.path(checked_key(key))
+
+    async def stat(self, key: str) -> Entry:
+        """Facts of a complete object. Raises KeyMissing."""
+        path = self._folder.path(checked_key(key))
+        try:
+            facts = await run_to_end(self._folder.io, path.stat)
+        except OSError as error:
+            raise self._folder.explained(error, key) from error
+        return Entry(key=key, size_bytes=facts.st_size, modified_at=facts.st_mtime)
+
+    async def delete(self, key: str) -> None:
+        """Remove the object, complete or partial. The removal itself is not forced to disk: what a
+        power failure brings back, the janitor finds."""
+        await run_to_end(self._folder.io, self._delete, checked_key(key))
+
+    async def list(self) -> AsyncIterator[Entry]:
+        """All complete objects, read from the disk a few hundred at a time."""
+        async for entry in self._listed(self._scan()):
+            yield entry
+
+    async def list_partial(self) -> AsyncIterator[Entry]:
+        """All partial objects, with their tokens, also those that are being written now."""
+        async for entry in self._listed(self._scan_partial()):
+            yield entry
+
+    def url(self, key: str) -> str:
+        """`file:///<path>/ab/abcdef…`."""
+        return self._folder.path(checked_key(key)).as_uri()
+
+    async def check(self) -> None:
+        """Write, read and remove a probe. Raises StoreUnavailable."""
+        try:
+            await run_to_end(self._folder.io, self._probe)
+        except OSError as error:
+            raise StoreUnavailable(self.name, error.strerror or str(error)) from error
+
+    async def close(self) -> None:
+        """Wait for running work and end the threads."""
+        await asyncio.to_thread(self._folder.close)
+
+    # --- in threads ---
+
+    def _open_object(self, key: str) -> tuple[io.FileIO, int]:
+        path = self._folder.path(key)
+        try:
+            file = io.FileIO(path, "r")
+        except OSError as error:
+            raise self._folder.explained(error, key) from error
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            file.close()
+            raise StoreFailed(self.name, f"{path} is not a file; remove it from the store's folder")
+        return file, facts.st_size
+
+    def _delete(self, key: str) -> None:
+        try:
+            self._folder.path(key).unlink(missing_ok=True)
+            self._folder.remove_partial(key)
+            self._folder.require_sign()
+        except OSError as error:
+            if error.errno in NO_PERMISSION:
+                raise StoreRefused(
+                    self.name, f"{error.strerror}: {error.filename}; check who owns the folder"
+                ) from error
+            raise self._folder.explained(error, key) from error
+
+    def _probe(self) -> None:
+        # `~` is in no key, so a probe is never taken for an object.
+        probe = self._folder.partial / f"{MARK}probe-{os.getpid()}-{id(self)}"
+        try:
+            probe.write_bytes(b"probe")
+            if probe.read_bytes() != b"probe":
+                raise OSError(errno.EIO, "what was written cannot be read back")
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def _scan(self) -> Iterator[Entry]:
+        try:
+            with os.scandir(self._folder.root) as folders:
+                for folder in folders:
+                    if not folder.name.startswith(".") and folder.is_dir(follow_symlinks=False):
+                        yield from self._scan_folder(Path(folder.path), folder.name)
+            self._folder.require_sign()
+        except OSError as error:
+            raise self._folder.explained(error) from error
+
+    def _scan_folder(self, folder: Path, start: str) -> Iterator[Entry]:
+        with os.scandir(folder) as files:
+            for file in files:
+                if is_key(file.name) and file.name[:2] == start and file.is_file():
+                    # Deleted since: it is not there, so it is not listed.
+                    with contextlib.suppress(FileNotFoundError):
+                        facts = file.stat()
+                        yield Entry(
+                            key=file.name, size_bytes=facts.st_size, modified_at=facts.st_mtime
+                        )
+
+    def _scan_partial(self) -> Iterator[Entry]:
+        try:
+            with os.scandir(self._folder.partial) as files:
+                for file in files:
+                    if not is_key(file.name):
+                        continue
+                    if self._folder.path(file.name).exists():
+                        # A crash in the last moment of a commit leaves both names. To list it as
+                        # partial would invite the caller to delete the complete object.
+                        self._folder.remove_partial(file.name)
+                        continue
+                    with contextlib.suppress(FileNotFoundError):
+                        facts = file.stat()
+                        yield Entry(
+                            key=file.name,
+                            size_bytes=facts.st_size,
+                            modified_at=facts.st_mtime,
+                            token=file.name,
+                        )
+        except OSError as error:
+            raise self._folder.explained(error) from error
+
+    async def _listed(self, entries: Iterator[Entry]) -> AsyncIterator[Entry]:
+        while batch := await run_to_end(self._folder.io, lambda: [*islice(entries, _LIST_BATCH)]):
+            for entry in batch:
+                yield entry
