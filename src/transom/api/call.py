@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope
 
-    from transom.api.route import Route
+    from transom.api.route import Face, Route
     from transom.registry import Registry
 
 _decoder = msgspec.json.Decoder()
@@ -30,6 +30,7 @@ class Call:
     __slots__ = (
         "_pairs",
         "actor",
+        "face",
         "microversion",
         "mount",
         "params",
@@ -46,6 +47,7 @@ class Call:
         self.request_id = request_id
         self.params: dict[str, str] = {}
         self.route: Route | None = None
+        self.face: Face = "image"
         self.actor = Actor()
         self.mount = ""
         """Path prefix below which a face is mounted: `/compute`, or nothing."""

@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from transom.api import problems
 from transom.api.call import Call
+from transom.api.compute.versions import version_choices
 from transom.api.discovery import version_document
 from transom.api.paths import ALWAYS, WITH_CACHE, WITH_STORES, Paths
 from transom.api.route import Route
@@ -25,6 +26,7 @@ from transom.errors import (
     Invalid,
     MethodNotAllowed,
     PathNotFound,
+    ProjectMismatch,
     RequestIdTooLong,
     TransomError,
     Unauthenticated,
@@ -35,8 +37,14 @@ from transom.telemetry import request_id
 
 _log = structlog.get_logger(__name__)
 _VERSION_TYPE: Final = re.compile(r"application/vnd\.openstack\.images-(v[0-9.]+)")
+_PROJECT: Final = re.compile("[0-9a-f-]+")
+_AT_COMPUTE_BIND: Final = "transom.at_compute_bind"
+COMPUTE_VERSIONS: Final = ("v2", "v2.1")
+"""Version prefixes of the Compute view."""
+
 _DRAIN_SECONDS: Final = 10.0
 
+Found = tuple[dict[str, Route], dict[str, str]] | None
 Lifespan = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -105,7 +113,7 @@ class Face:
         challenge = self._registry.identity.www_authenticate.replace("{base}", call.base_url)
         response = problems.answer(
             failure,
-            face="image" if call.route is None else call.route.face,
+            face=call.face,
             method=call.request.method,
             accept=call.request.headers.get("accept"),
             request_id=call.request_id,
@@ -115,14 +123,26 @@ class Face:
         return response
 
     def _sign(self, call: Call, response: Response) -> None:
+        headers = response.headers
         if call.request_id:
-            response.headers["x-openstack-request-id"] = call.request_id
+            headers["x-openstack-request-id"] = call.request_id
+        if call.face == "compute":
+            headers["x-compute-request-id"] = call.request_id
+            if call.microversion:
+                headers["openstack-api-version"] = f"compute {call.microversion}"
+                headers["x-openstack-nova-api-version"] = call.microversion
+                headers["vary"] = "OpenStack-API-Version, X-OpenStack-Nova-API-Version"
 
     async def _answer(self, call: Call) -> Response:
         call.request_id = self._request_id(call.request.headers)
         request_id.set(call.request_id)
         segments = _segments(call.request.scope)
         first = segments[0]
+        if _AT_COMPUTE_BIND in call.request.scope:
+            return await self._compute(call, ["compute", *segments])
+        if first == "compute":
+            call.mount = "/compute"
+            return await self._compute(call, segments)
         if first in self._own or segments == [""]:
             return await self._route(call, segments)
         if first not in self._versions:
@@ -134,8 +154,34 @@ class Face:
         elif len(segments) == 1:
             call.request_id = ""
             return RedirectResponse(f"{call.base_url}/{first}/", 302)
+        call.version = first
         segments[0] = "v2"
         return await self._route(call, segments)
+
+    async def _compute(self, call: Call, segments: list[str]) -> Response:
+        call.face = "compute"
+        call.version = segments[1] if len(segments) > 1 else ""
+        if call.version not in ("", *COMPUTE_VERSIONS):
+            return version_choices(call, "/".join(segments[1:]))
+        return await self._route(call, segments)
+
+    def _compute_instead(self, call: Call, segments: list[str], found: Found) -> Found:
+        # Where the two faces share a port, the Image API's own paths win; `detail` is no image id,
+        # and so none of them. A first segment that is no project is an unknown path of the
+        # Image API, as the error example of seed 001 shows.
+        if found is not None and segments[1:] != ["images", "detail"]:
+            return found
+        instead = self._paths.find(["compute", call.version, *segments[1:]])
+        if instead is None:
+            return found
+        project = instead[1].get("project_id")
+        if project in (None, call.actor.project_id) or _PROJECT.fullmatch(str(project)):
+            return instead
+        return found
+
+    async def at_compute_bind(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The Compute view alone, at the root of an address of its own."""
+        await self({**scope, _AT_COMPUTE_BIND: True}, receive, send)
 
     def _request_id(self, headers: Headers) -> str:
         given = headers.get("x-openstack-request-id")
@@ -149,15 +195,20 @@ class Face:
     async def _route(self, call: Call, segments: list[str]) -> Response:
         found = self._paths.find(segments)
         method = call.request.method
-        route = None
-        if found is not None:
-            routes, call.params = found
-            route = routes.get(method)
-            call.route = route or next(iter(routes.values()))
-        if call.route is None or call.route.needs_token:
+        if found is None or next(iter(found[0].values())).needs_token:
+            if found is not None:
+                call.face = next(iter(found[0].values())).face
             call.actor = await self._caller(call.request.headers)
+            if call.face == "image" and call.version in COMPUTE_VERSIONS:
+                found = self._compute_instead(call, segments, found)
         if found is None:
             raise PathNotFound
+        routes, call.params = found
+        call.route = routes.get(method) or next(iter(routes.values()))
+        call.face = call.route.face
+        if call.face == "compute":
+            _check_project(call)
+        route = routes.get(method)
         if route is None:
             raise MethodNotAllowed(method, _allowed(routes))
         if route.face == "service":
@@ -194,6 +245,12 @@ class _Sent:
     async def send(self, message: Message) -> None:
         self.started = True
         await self._send(message)
+
+
+def _check_project(call: Call) -> None:
+    in_path = call.params.get("project_id")
+    if in_path is not None and in_path != call.actor.project_id:
+        raise ProjectMismatch(in_path, call.actor.project_id)
 
 
 def _segments(scope: Scope) -> list[str]:
