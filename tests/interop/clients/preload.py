@@ -5,18 +5,23 @@ Run as a program by `commands.Preloaded`; answers each order with the exit statu
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
 import traceback
 from typing import Any
 
-import openstack.identity.v3._proxy
-import openstack.image.v2._proxy
-import openstackclient.identity.client
-import openstackclient.image.client
-import openstackclient.image.v2.image
 from openstackclient import shell
+
+LATE = (
+    "openstack.identity.v3._proxy",
+    "openstack.image.v2._proxy",
+    "openstackclient.identity.client",
+    "openstackclient.image.client",
+    "openstackclient.image.v2.image",
+)
+"""What the client would import when a command needs it."""
 
 
 def obey(order: dict[str, Any]) -> int:
@@ -41,7 +46,9 @@ def obey(order: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    """Until stdin ends: read an order, fork, wait, tell the exit status."""
+    """Load everything; until stdin ends: read an order, fork, wait, tell the exit status."""
+    for module in LATE:
+        importlib.import_module(module)
     while line := sys.stdin.readline():
         order = json.loads(line)
         child = os.fork()

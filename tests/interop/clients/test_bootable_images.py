@@ -53,9 +53,7 @@ def uploaded(cloud: Cloud, bootable: dict[str, BootableImage]) -> dict[str, Show
         )
         return shown
 
-    def run(
-        arguments: list[str], environment: Any, stdin: Path | None = None
-    ) -> commands.Answer:
+    def run(arguments: list[str], environment: Any, stdin: Path | None = None) -> commands.Answer:
         return commands.run_program("openstack", arguments, environment, stdin)
 
     with ThreadPoolExecutor(2) as pool:

@@ -27,9 +27,7 @@ OCTETS = {"Content-Type": "application/octet-stream"}
 
 
 @pytest.fixture(scope="module")
-def small_cloud(
-    tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded
-) -> Iterator[Cloud]:
+def small_cloud(tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded) -> Iterator[Cloud]:
     """A cloud whose images may be 64 KiB at most and carry two members, tags, properties."""
     limits = {
         "image_size_bytes_max": LARGEST_BYTES,

@@ -260,9 +260,7 @@ def test_shared_image_is_listed_by_the_member_once_it_accepts(
     assert names_in(openstack_neighbour.json(*listing)) == [name]
     assert names_in(openstack_neighbour.json(*listing, "--shared")) == [name]
     members = openstack_demo.json("image", "member", "list", name)
-    assert members == [
-        {"Image ID": image_id, "Member ID": neighbours_id, "Status": "accepted"}
-    ]
+    assert members == [{"Image ID": image_id, "Member ID": neighbours_id, "Status": "accepted"}]
     member = openstack_neighbour.json("image", "member", "get", image_id, neighbours_id)
     assert member["status"] == "accepted"
     saved = tmp_path / "saved"
@@ -287,9 +285,7 @@ def test_administrator_shares_by_the_name_of_the_project(
     added = openstack_admin.json("image", "add", "project", image_id, "neighbours")
 
     assert added["member_id"] == neighbours_id
-    openstack_admin.runs(
-        "image", "set", "--accept", "--project", "neighbours", image_id
-    )
+    openstack_admin.runs("image", "set", "--accept", "--project", "neighbours", image_id)
     shown = openstack_admin.json("image", "member", "get", image_id, neighbours_id)
     assert shown["status"] == "accepted"
     openstack_admin.runs("image", "remove", "project", image_id, "neighbours")
@@ -401,7 +397,7 @@ def test_content_that_is_not_what_it_says_is_refused_with_a_reason(
 def test_names_in_every_script_come_back_as_they_were_typed(
     openstack_demo: Shell, make: MakeImage, name: str
 ) -> None:
-    strange = f"{name} Fenêtre 窓 окно, \"quoted\" & <b>"
+    strange = f'{name} Fenêtre 窓 окно, "quoted" & <b>'
     image_id = make(name, None)
 
     openstack_demo.runs(
