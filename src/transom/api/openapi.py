@@ -18,6 +18,7 @@ from starlette.responses import Response
 import transom
 from transom.api import bodies
 from transom.api.call import Call, json_response
+from transom.api.compute.bodies import ComputeFault
 from transom.api.route import Face, Route
 from transom.settings import Settings
 
@@ -36,11 +37,17 @@ _GROUPS: Final = {
 }
 """The tag of each module of handlers, and what the tag says."""
 
-_IDENTITY: Final = ("identity", "The built-in identity: log in and look around.")
+_FACES: Final = {
+    "identity": ("identity", "The built-in identity: log in and look around."),
+    "compute": ("compute", "The Compute API's view of images, for older clients."),
+}
+"""The tag of a face whose endpoints belong together."""
 
 _PATH_WORDS: Final = {
     "image_id": "Id of the image.",
+    "key": "Name of the metadata item.",
     "member_id": "Id of the project that the image is shared with.",
+    "project_id": "Id of the project of the token.",
     "tag": "The tag, percent-encoded UTF-8.",
     "name": "Name of the schema.",
 }
@@ -147,7 +154,7 @@ def operation_ids(routes: tuple[Route, ...]) -> dict[tuple[str, str], str]:
     """The unique name of each operation, by method and path: that of its handler."""
     found: dict[tuple[str, str], str] = {}
     for route in routes:
-        name = _handler_name(route)
+        name = _base_name(route)
         twin = "slash" if route.path.endswith("/") else route.method.lower()
         for candidate in (name, f"{name}_{twin}", f"{name}_{_slug(route.path)}"):
             if candidate not in found.values():
@@ -160,14 +167,20 @@ def operation_ids(routes: tuple[Route, ...]) -> dict[tuple[str, str], str]:
 
 def tag_of(route: Route) -> tuple[str, str]:
     """The group that an operation belongs to: its name and what it says."""
-    if route.face == "identity":
-        return _IDENTITY
+    if route.face in _FACES:
+        return _FACES[route.face]
     module = inspect.unwrap(route.handler).__module__
     return _GROUPS[module.rpartition(".")[2]]
 
 
-def _handler_name(route: Route) -> str:
-    return str(getattr(inspect.unwrap(route.handler), "__name__", "operation"))
+def _base_name(route: Route) -> str:
+    name = str(getattr(inspect.unwrap(route.handler), "__name__", "operation"))
+    if route.face != "compute":
+        return name
+    # The same handlers answer below two versions, with and without a project in the path.
+    version = re.match(r"/compute/(v[0-9.]+)", route.path)
+    words = ["compute", name, version[1].replace(".", "") if version else ""]
+    return "_".join(filter(None, [*words, "in_project" if "{project_id}" in route.path else ""]))
 
 
 def _slug(path: str) -> str:
@@ -204,13 +217,12 @@ class _Schemas:
 
 
 def _types(routes: tuple[Route, ...]) -> list[Any]:
-    found: list[Any] = [
-        bodies.Failure,
-        bodies.Problem,
-        bodies.IdentityFailure,
-        bodies.ImageCreate,
-        bodies.Image,
-    ]
+    found: list[Any] = [bodies.Failure, bodies.Problem, bodies.ImageCreate, bodies.Image]
+    faces = {route.face for route in routes}
+    if faces & {"identity", "compute"}:
+        found.append(bodies.IdentityFailure)
+    if "compute" in faces:
+        found.append(ComputeFault)
     for route in routes:
         for kind in (route.body, route.answer):
             shapes = kind.shapes.values() if isinstance(kind, bodies.PerType) else (kind,)
@@ -338,6 +350,7 @@ _MEANINGS: Final = {
     403: "you may not do this, or it may not be done to this.",
     404: "it does not exist, or you may not know that it does.",
     405: "the path exists, the method does not.",
+    406: "the version that is asked for is not known.",
     409: "it does not fit the present state.",
     410: "the image was deleted meanwhile.",
     412: "`if-match` names other data.",
@@ -363,7 +376,7 @@ def _failure_name(route: Route, status: int) -> str:
         return f"Head{phrase}"
     if status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE and route.method == "PATCH":
         return f"Patch{phrase}"
-    return {"identity": f"Identity{phrase}", "service": f"Service{phrase}"}.get(route.face, phrase)
+    return phrase if route.face == "image" else f"{route.face.title()}{phrase}"
 
 
 def _failure_components(faces: set[Face], routes: tuple[Route, ...]) -> dict[str, Any]:
@@ -385,8 +398,18 @@ def _failure(route: Route, status: int) -> dict[str, Any]:
     if route.method == "HEAD":
         return failure
     problem = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    if route.face == "identity":
-        shape = {"$ref": "#/components/schemas/IdentityFailure"}
+    # The Compute API leaves a missing token to the identity service's middleware (errors.md, B).
+    if route.face == "identity" or (route.face == "compute" and status == HTTPStatus.UNAUTHORIZED):
+        shape: dict[str, Any] = {"$ref": "#/components/schemas/IdentityFailure"}
+        failure["content"] = {"application/json": {"schema": shape}} | problem
+    elif route.face == "compute":
+        shape = {
+            "type": "object",
+            "description": "One key, which names the kind of fault.",
+            "minProperties": 1,
+            "maxProperties": 1,
+            "additionalProperties": {"$ref": "#/components/schemas/ComputeFault"},
+        }
         failure["content"] = {"application/json": {"schema": shape}} | problem
     else:
         failure["content"] = {
@@ -407,5 +430,5 @@ def _header_components() -> dict[str, Any]:
 
 def _tags(routes: tuple[Route, ...]) -> list[dict[str, str]]:
     used = {tag_of(route) for route in routes}
-    order = dict.fromkeys((*_GROUPS.values(), _IDENTITY))
+    order = dict.fromkeys((*_GROUPS.values(), *_FACES.values()))
     return [{"name": name, "description": words} for name, words in order if (name, words) in used]
