@@ -1,20 +1,29 @@
-"""gophercloud (Terraform, Packer, Kubernetes): from the identity URL to a deleted image."""
+"""gophercloud (Terraform, Packer, Kubernetes): from the identity URL to a deleted image.
+
+The replay covers what today's gophercloud sends; a small Go program with the release that Debian
+packages shows that a real one is content too.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import subprocess
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.interop.clients import commands
 from tests.interop.clients.gophercloud import (
     ProviderClient,
     UnexpectedResponseCode,
     base_endpoint,
 )
 from tests.interop.conftest import Cloud
+from tests.interop.images import qemu
 from tests.interop.images.corpus import BootableImage
 
 pytestmark = pytest.mark.interop
@@ -256,3 +265,67 @@ def test_refusals_keep_their_status_and_a_json_body(
     assert refused.value.actual == status
     # It asks for application/json, prints the body raw, and so shows a person what went wrong.
     assert refused.value.body.startswith(b"{")
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Go program, built from Debian's packages of gophercloud without any network."""
+    folder = tmp_path_factory.mktemp("go")
+    built = folder / "program"
+    source = Path(__file__).with_name("gophercloud_program")
+    environment = commands.environment(
+        folder, GO111MODULE="off", GOPATH="/usr/share/gocode", GOCACHE=str(folder / "cache")
+    )
+    done = subprocess.run(
+        [qemu.tool("go", "golang-go"), "build", "-o", str(built), "."],
+        cwd=source,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, (
+        f"{done.stderr}\napt-get install golang-go golang-github-gophercloud-gophercloud-dev"
+    )
+    return built
+
+
+def test_go_program_lives_through_the_life_of_an_image(
+    cloud: Cloud, program: Path, bootable: dict[str, BootableImage], tmp_path: Path
+) -> None:
+    source = bootable["grub-rescue-qcow2"]
+    auth = cloud.server.cloud("transom-demo")
+    environment = commands.environment(
+        tmp_path,
+        OS_AUTH_URL=auth["auth_url"],
+        OS_USERNAME=auth["username"],
+        OS_PASSWORD=auth["password"],
+        OS_PROJECT_NAME=auth["project_name"],
+        OS_DOMAIN_NAME=auth["user_domain_name"],
+    )
+
+    done = subprocess.run(
+        [str(program), str(source.path), str(tmp_path / "copy")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "created": "queued",
+        "name": "gophercloud-new",
+        "tags": ["gophercloud"],
+        "os_distro": "debian",
+        "listed": ["gophercloud-new"],
+        "members": 1,
+        "member": "pending",
+        "status": "active",
+        "size": source.size_bytes,
+        "checksum": hashlib.md5(source.path.read_bytes()).hexdigest(),
+        "is_not_found": True,
+    }
+    assert (tmp_path / "copy").read_bytes() == source.path.read_bytes()
