@@ -1,1 +1,62 @@
 """The catalog: what images there are, remembered in SQL. The only floor that knows SQLAlchemy."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import sqlalchemy as sa
+
+from transom.catalog import migrations
+from transom.catalog.engine import Engine
+from transom.catalog.images import Images
+from transom.catalog.intakes import Intakes
+from transom.catalog.members import Members
+from transom.catalog.processes import Processes
+from transom.settings import Settings
+
+
+class Catalog:
+    """Everything that is remembered about images, over one database.
+
+    Every method of its parts is one hop to a thread and one transaction. Every one of them may
+    raise CatalogUnavailable.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.images = Images(engine)
+        self.members = Members(engine)
+        self.intakes = Intakes(engine)
+        self.processes = Processes(engine)
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """The catalog that the settings name. Quick: connects at the first question. Raises
+        ConfigurationError for a database.url of an unknown kind."""
+        database = settings.database
+        return cls(
+            Engine(
+                database.url.replace("<data>", str(settings.data_path)),
+                pool_size=database.pool_size,
+                statement_timeout_seconds=database.statement_timeout_seconds,
+            )
+        )
+
+    def upgrade(self) -> None:
+        """Bring the schema to the newest revision; quick when it is there already. Safe when
+        several processes start at once. Raises ConfigurationError when the database was made by a
+        newer version."""
+        if self.current_revision() != migrations.head():
+            self.engine.exclusively(migrations.upgrade)
+
+    def current_revision(self) -> str | None:
+        """The revision of the database's schema; None when the database is empty."""
+        return self.engine.read_now(migrations.current)
+
+    async def check(self) -> None:
+        """Raise CatalogUnavailable unless the database answers now (readiness)."""
+        await self.engine.read(lambda connection: connection.execute(sa.text("SELECT 1")).scalar())
+
+    def close(self) -> None:
+        """Finish what is under way and close the connections."""
+        self.engine.close()

@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 import sqlalchemy as sa
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 
 from transom.catalog.lanes import Job, Lane
@@ -94,7 +94,7 @@ class Engine:
 
     async def read(self, work: Work[T]) -> T:
         """What the work gives; it may only read. Raises CatalogUnavailable."""
-        return cast(T, await self._reads.run(work))
+        return cast("T", await self._reads.run(work))
 
     async def write(self, work: Work[T]) -> T:
         """What the work gives, after its transaction is durable; an error undoes all of it.
@@ -102,15 +102,15 @@ class Engine:
         A cancelled caller continues when the transaction was withdrawn or has ended, so whatever
         it does to clean up finds a settled state. Raises CatalogUnavailable.
         """
-        return cast(T, await self._writes.run_to_the_end(work))
+        return cast("T", await self._writes.run_to_the_end(work))
 
     def read_now(self, work: Work[T]) -> T:
         """`read`, blocking the calling thread."""
-        return cast(T, self._reads.run_now(work))
+        return cast("T", self._reads.run_now(work))
 
     def write_now(self, work: Work[T]) -> T:
         """`write`, blocking the calling thread."""
-        return cast(T, self._writes.run_now(work))
+        return cast("T", self._writes.run_now(work))
 
     def exclusively(self, work: Work[T]) -> T:
         """What the work gives, in one transaction that no other process's call overlaps. For
@@ -121,7 +121,7 @@ class Engine:
         try:
             with engine.connect() as connection:
                 if self.dialect == "sqlite":
-                    driver = connection.connection.driver_connection
+                    driver: Any = connection.connection.driver_connection
                     # Both work outside of transactions only. Rebuilding a table, SQLite's way to
                     # alter one, would look like deleting its rows to the foreign keys.
                     driver.execute("PRAGMA busy_timeout = 600000")
@@ -173,8 +173,19 @@ def lock(connection: Connection, name: str) -> None:
         )
 
 
+def is_duplicate(error: IntegrityError) -> bool:
+    """True when a row with this key is there already."""
+    original = _original(error)
+    if isinstance(original, sqlite3.Error):
+        return original.sqlite_errorcode in (
+            sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
+            sqlite3.SQLITE_CONSTRAINT_UNIQUE,
+        )
+    return _sqlstate(error) == "23505"
+
+
 def _sqlite(url: URL, *, read_only: bool) -> sa.Engine:
-    path = Path(cast(str, url.database))
+    path = Path(cast("str", url.database))
 
     def connect() -> sqlite3.Connection:
         if not path.exists():
@@ -383,7 +394,7 @@ class _GroupWriter(_Worker):
                 result = jobs[0].work(connection)
             return [(jobs[0], result, None)]
         outcomes: list[tuple[Job, Any, BaseException | None]] = []
-        driver = cast(sqlite3.Connection, connection.connection.driver_connection)
+        driver = cast("sqlite3.Connection", connection.connection.driver_connection)
         with connection.begin():
             for job in jobs:
                 savepoint = connection.begin_nested()
@@ -432,4 +443,3 @@ def translated(error: BaseException) -> BaseException:
     unavailable = CatalogUnavailable()
     unavailable.__cause__ = error
     return unavailable
-

@@ -197,7 +197,8 @@ image_locations = Table(
     Column("status", word(), nullable=False),
     # When the location was marked for removal: the scrubber waits from here.
     Column("doomed_at", Moment),
-    CheckConstraint("status IN ('active', 'pending_delete')", name="status"),
+    # `removing`: a sweep has begun to remove the data, so nobody can have it back.
+    CheckConstraint("status IN ('active', 'pending_delete', 'removing')", name="status"),
     CheckConstraint("(status = 'active') = (doomed_at IS NULL)", name="doomed_at"),
 )
 
@@ -207,7 +208,9 @@ processes = Table(
     Column("process_id", word(), primary_key=True),
     Column("host", word(), nullable=False),
     Column("pid", BigInteger, nullable=False),
-    Column("started_at", Moment, nullable=False),
+    # When the process began, in the words of its machine: tells it from a later one with its pid.
+    Column("started", word(), nullable=False),
+    Column("joined_at", Moment, nullable=False),
     Column("beat_at", Moment, nullable=False),
 )
 
@@ -233,26 +236,32 @@ intakes = Table(
 # its first row to its last and no further (decision 0021).
 
 
-class _NullsFirst(UnaryExpression[Any]):
-    """A column of an index or an order in which null is the smallest value."""
+class _Nulls(UnaryExpression[Any]):
+    """A column of an index or an order, with the place of null in words."""
 
     inherit_cache = True
 
 
-@compiles(_NullsFirst)
-def _with_words(element: _NullsFirst, compiler: Any, **options: Any) -> str:
-    return f"{compiler.process(element.element, **options)} NULLS FIRST"
+@compiles(_Nulls)
+def _in_words(element: _Nulls, compiler: Any, **options: Any) -> str:
+    words = "FIRST" if element.modifier is operators.nulls_first_op else "LAST"
+    return f"{compiler.process(element.element, **options)} NULLS {words}"
 
 
-@compiles(_NullsFirst, "sqlite")
-def _by_nature(element: _NullsFirst, compiler: Any, **options: Any) -> str:
+@compiles(_Nulls, "sqlite")
+def _by_nature(element: _Nulls, compiler: Any, **options: Any) -> str:
     return str(compiler.process(element.element, **options))
 
 
-def nulls_first(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """The column in ascending order, null before everything (API §5.1). SQLite orders so by
+def upwards(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The column in ascending order, null as the smallest value (API §5.1). SQLite orders so by
     nature, and knows no words for it in an index."""
-    return _NullsFirst(column, modifier=operators.nulls_first_op)
+    return _Nulls(column, modifier=operators.nulls_first_op)
+
+
+def downwards(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The column in descending order, null as the smallest value."""
+    return _Nulls(column.desc(), modifier=operators.nulls_last_op)
 
 
 def _index(name: str, *columns: Any, only: str | None = None) -> Index:
@@ -271,8 +280,8 @@ _index("ix_images_disk_format", *_shelf_of, _i.disk_format, *_page)
 _index("ix_images_container_format", *_shelf_of, _i.container_format, *_page)
 _index("ix_images_protected", *_shelf_of, *_page, only="protected")
 # `openstack image list` sorts by name upwards and then by creation downwards.
-_index("ix_images_name", _i.shelf, nulls_first(_i.name), _i.created_at.desc(), _i.id.desc())
-_index("ix_images_size", _i.shelf, nulls_first(_i.size), *_page)
+_index("ix_images_name", _i.shelf, upwards(_i.name), _i.created_at.desc(), _i.id.desc())
+_index("ix_images_size", _i.shelf, upwards(_i.size), *_page)
 _index("ix_images_updated_at", _i.shelf, _i.updated_at, *_page)
 _index("ix_images_checksum", _i.checksum, _i.shelf, *_page)
 _index("ix_images_os_hash_value", _i.os_hash_value, _i.shelf, *_page)
@@ -287,6 +296,6 @@ _index("ix_image_locations_image_id", image_locations.c.image_id)
 _index(
     "ix_image_locations_doomed_at",
     image_locations.c.doomed_at,
-    only="status = 'pending_delete'",
+    only="doomed_at IS NOT NULL",
 )
 _index("ix_intakes_process_id", intakes.c.process_id)

@@ -1,0 +1,327 @@
+"""Images as the catalog remembers them: one method, one hop, one transaction."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from transom.catalog import deletion, intakes
+from transom.catalog.engine import Engine, is_duplicate
+from transom.catalog.intakes import IntakeKind, Usage
+from transom.catalog.pages import Pages
+from transom.catalog.rows import (
+    COLUMNS,
+    image_of,
+    location_row,
+    moment_of,
+    property_rows,
+    shelf_of,
+    tag_rows,
+    tags_of,
+    values_of,
+)
+from transom.catalog.schema import (
+    image_locations,
+    image_members,
+    image_properties,
+    image_tags,
+    images,
+)
+from transom.catalog.statements import Prepared
+from transom.catalog.visibility import (
+    PROJECT,
+    caller_of,
+    is_there,
+    may_show,
+    member_id,
+    project_of,
+)
+from transom.errors import DuplicateImage, ImageChanged, ImageNotFound, StatusConflict
+from transom.model.actor import Actor
+from transom.model.image import GONE, TRANSITIONS, Image, Location
+from transom.model.query import ImageQuery
+
+
+class Images:
+    """What images there are. Every method may raise CatalogUnavailable."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._moment = moment_of(engine.dialect)
+        self._pages = Pages(engine.dialect)
+        self._gets: dict[str, Prepared] = {}
+
+    async def create(self, image: Image) -> None:
+        """Remember a new image. Raises DuplicateImage when its id is or was in use, by an image
+        that is gone or that the caller cannot see too; InvalidValue for text with NUL."""
+        await self._engine.write(lambda connection: insert(connection, image))
+
+    async def get(self, image_id: str, *, seen_by: Actor | None) -> Image:
+        """The image, if `seen_by` may see it; None asks no questions. Raises ImageNotFound."""
+        caller = caller_of(seen_by)
+        values = {"id": image_id, PROJECT: project_of(seen_by)}
+        statement = self._gets.get(caller)
+        if statement is None:
+            statement = self._gets[caller] = self._get_statement(caller)
+        try:
+            rows = await self._engine.read(lambda connection: statement.rows(connection, values))
+        except UnicodeEncodeError:
+            rows = []
+        if not rows:
+            raise ImageNotFound(image_id)
+        return image_of(rows[0], self._moment)
+
+    async def replace(self, before: Image, after: Image) -> Image:
+        """Write what differs between the two, if the image still is as `before`; gives `after`
+        with its new revision. Raises ImageNotFound, ImageChanged, InvalidValue, and StatusConflict
+        for a move that TRANSITIONS does not hold. Deleting is not a move of this method."""
+        if (before.id, before.created_at) != (after.id, after.created_at):
+            raise ValueError("id and created_at of an image never change")
+        if before.status != after.status and (
+            after.status not in TRANSITIONS[before.status] or after.status in GONE
+        ):
+            raise StatusConflict(before.id, f"set status {after.status} on", before.status)
+        return await self._engine.write(lambda connection: replace(connection, before, after))
+
+    async def begin_intake(
+        self,
+        image_id: str,
+        *,
+        kind: IntakeKind,
+        store: str,
+        key: str,
+        token: str,
+        process_id: str,
+    ) -> Image:
+        """Take the queued image for data that comes in: its status becomes `kind`, and a row
+        remembers where the bytes go until the intake is finished or abandoned. Exactly one of
+        several callers succeeds. Raises ImageNotFound, StatusConflict."""
+        intake = intakes.Intake(
+            image_id=image_id,
+            kind=kind,
+            store=store,
+            key=key,
+            token=token,
+            process_id=process_id,
+            started_at=dt.datetime.now(dt.UTC),
+        )
+        return await self._engine.write(lambda connection: intakes.begin(connection, intake))
+
+    async def finish_upload(
+        self,
+        image_id: str,
+        *,
+        location: Location,
+        size: int,
+        virtual_size: int | None,
+        checksum: str | None,
+        os_hash_algo: str | None,
+        os_hash_value: str | None,
+        now: dt.datetime,
+    ) -> Image:
+        """Make the image active: its data is complete at the location. Sizes are bytes. Raises
+        ImageDeletedMeanwhile, and StatusConflict when the intake was abandoned meanwhile."""
+        return await self._engine.write(
+            lambda connection: intakes.finish(
+                connection,
+                image_id,
+                location,
+                {
+                    "size": size,
+                    "virtual_size": virtual_size,
+                    "checksum": checksum,
+                    "os_hash_algo": os_hash_algo,
+                    "os_hash_value": os_hash_value,
+                    "updated_at": now,
+                },
+            )
+        )
+
+    async def abandon_intake(self, image_id: str, key: str) -> bool:
+        """Undo the intake with this key: the image is queued again, without anything that the
+        intake wrote. False, and nothing changes, when the intake is over or the image is gone; a
+        gone image only loses its intake row."""
+        return await self._engine.write(
+            lambda connection: intakes.abandon(connection, image_id, key)
+        )
+
+    async def reserve(
+        self, image_id: str, key: str, total_bytes: int, *, project: str, limit_bytes: int
+    ) -> None:
+        """Count so many bytes in all for the running intake against its project (lifecycle §5);
+        never shrinks. `limit_bytes` 0 = unlimited. Exact when many reserve at once. Raises
+        QuotaExceeded, ImageDeletedMeanwhile, StatusConflict."""
+        await self._engine.write(
+            lambda connection: intakes.reserve(
+                connection, image_id, key, total_bytes, project=project, limit_bytes=limit_bytes
+            )
+        )
+
+    async def usage(self, project: str) -> Usage:
+        """What the project's images use (lifecycle §5)."""
+        return await self._engine.read(lambda connection: intakes.usage(connection, project))
+
+    async def delete(self, image_id: str, *, now: dt.datetime, delayed: bool) -> Image:
+        """Delete the image and mark its locations for removal; gives it as it was before. Its id
+        is never used again, and the row of a running intake stays for the sweep. `delayed` leaves
+        the data to the scrubber, if there is any. Raises ImageNotFound, ImageProtected."""
+        return await self._engine.write(
+            lambda connection: deletion.delete(connection, image_id, now=now, delayed=delayed)
+        )
+
+    async def restore(self, image: Image) -> Image:
+        """Put a deleted image back as it was, because a store refuses to remove its data: with
+        those locations that are still there. An image of whose locations none is left stays
+        deleted. Raises ImageNotFound, ImageChanged."""
+        return await self._engine.write(lambda connection: deletion.restore(connection, image))
+
+    async def data_removed(self, image_id: str, key: str) -> None:
+        """Forget a location that was pending deletion; its data is gone."""
+        await self._engine.write(
+            lambda connection: deletion.data_removed(connection, image_id, key)
+        )
+
+    async def doomed(
+        self,
+        limit: int,
+        now: dt.datetime,
+        *,
+        settled_seconds: float = 10.0,
+        scrub_after_seconds: float | None = None,
+    ) -> list[tuple[str, Location]]:
+        """Locations whose data has to go, oldest first: those of deleted images, and those taken
+        from living ones with delayed deletion. They cannot be restored any more.
+
+        `settled_seconds` leaves alone what a running deletion may still put back;
+        `scrub_after_seconds` adds the delayed ones that have waited so long.
+        """
+        return await self._engine.write(
+            lambda connection: deletion.doomed(
+                connection, limit, now, settled_seconds, scrub_after_seconds
+            )
+        )
+
+    async def list(self, query: ImageQuery, *, seen_by: Actor) -> list[Image]:
+        """One page of images (API §5). Raises InvalidMarker for a marker that names no image,
+        MarkerNotVisible for one that the caller may not see."""
+        rows = await self._engine.read(
+            lambda connection: self._pages.rows(connection, query, seen_by)
+        )
+        moment = self._moment
+        return [image_of(row, moment) for row in rows]
+
+    def _get_statement(self, caller: str) -> Prepared:
+        member = sa.null() if caller in ("anyone", "stranger") else member_id()
+        return Prepared(
+            sa.select(*COLUMNS, member).where(
+                images.c.id == sa.bindparam("id", required=True), is_there, may_show(caller)
+            ),
+            self._engine.dialect,
+        )
+
+
+def insert(connection: Connection, image: Image) -> None:
+    """Write a new image and everything that hangs on it."""
+    try:
+        connection.execute(sa.insert(images), values_of(image))
+    except IntegrityError as error:
+        if is_duplicate(error):
+            raise DuplicateImage(image.id) from None
+        raise
+    for table, rows in rows_around(image).items():
+        if rows:
+            connection.execute(sa.insert(table), rows)
+
+
+def rows_around(image: Image) -> dict[sa.Table, list[dict[str, Any]]]:
+    """The rows of an image in other tables than `images`."""
+    return {
+        image_properties: property_rows(image, image.properties),
+        image_tags: tag_rows(image, tags_of(image)),
+        image_locations: [
+            location_row(image.id, position, location, image.updated_at)
+            for position, location in enumerate(image.locations)
+        ],
+    }
+
+
+def replace(connection: Connection, before: Image, after: Image) -> Image:
+    """Write the differences. `before` must be what the catalog gave."""
+    after = msgspec.structs.replace(after, revision=before.revision + 1, tags=tags_of(after))
+    old, new = values_of(before), values_of(after)
+    changed = {name: value for name, value in new.items() if value != old[name]}
+    written = connection.execute(
+        sa.update(images)
+        .where(images.c.id == before.id, images.c.revision == before.revision, is_there)
+        .values(changed)
+    )
+    if written.rowcount == 0:
+        if connection.execute(sa.select(1).where(images.c.id == before.id, is_there)).first():
+            raise ImageChanged(before.id)
+        raise ImageNotFound(before.id)
+    if "properties" in changed:
+        _replace_properties(connection, before, after)
+    if "tags" in changed:
+        _replace_tags(connection, before, after)
+    if before.locations != after.locations:
+        _replace_locations(connection, after)
+    if (shelf_of(before), before.visibility) != (shelf_of(after), after.visibility):
+        reshelve(connection, after)
+    return after
+
+
+def reshelve(connection: Connection, image: Image) -> None:
+    """Bring the rows around an image to its shelf and visibility, after these changed."""
+    common = {"shelf": shelf_of(image), "visibility": str(image.visibility)}
+    for table in (image_properties, image_tags):
+        connection.execute(sa.update(table).where(table.c.image_id == image.id).values(common))
+    connection.execute(
+        sa.update(image_members)
+        .where(image_members.c.image_id == image.id)
+        .values(shelf=common["shelf"])
+    )
+
+
+def _replace_properties(connection: Connection, before: Image, after: Image) -> None:
+    old, new = before.properties, after.properties
+    changed = [name for name in new if name not in old or old[name] != new[name]]
+    stale = [name for name in old if name not in new or old[name] != new[name]]
+    _delete_each(connection, image_properties.c.name, before.id, stale)
+    rows = property_rows(after, changed)
+    if rows:
+        connection.execute(sa.insert(image_properties), rows)
+
+
+def _replace_tags(connection: Connection, before: Image, after: Image) -> None:
+    old, new = set(before.tags), set(after.tags)
+    _delete_each(connection, image_tags.c.tag, before.id, sorted(old - new))
+    rows = tag_rows(after, sorted(new - old))
+    if rows:
+        connection.execute(sa.insert(image_tags), rows)
+
+
+def _delete_each(
+    connection: Connection, column: sa.Column[Any], image_id: str, values: list[str]
+) -> None:
+    if values:
+        table = column.table
+        connection.execute(sa.delete(table).where(table.c.image_id == image_id, column.in_(values)))
+
+
+def _replace_locations(connection: Connection, after: Image) -> None:
+    connection.execute(
+        sa.delete(image_locations).where(
+            image_locations.c.image_id == after.id, image_locations.c.status == "active"
+        )
+    )
+    rows = [
+        location_row(after.id, position, location, after.updated_at)
+        for position, location in enumerate(after.locations)
+    ]
+    if rows:
+        connection.execute(sa.insert(image_locations), rows)

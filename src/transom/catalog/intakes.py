@@ -1,0 +1,286 @@
+"""Intakes: data on its way in, remembered so that nothing of it is ever lost sight of.
+
+A row of `intakes` is written in the transaction that takes the image, before the first byte, and
+goes in the one that makes the image active or queued again. Whatever crashes in between leaves the
+row, and with it the store, the key and the token of the bytes.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from transom.catalog.engine import Engine, lock
+from transom.catalog.locking import locked
+from transom.catalog.rows import fold, location_row
+from transom.catalog.schema import image_locations, images, intakes, processes
+from transom.errors import ImageDeletedMeanwhile, ImageNotFound, QuotaExceeded, StatusConflict
+from transom.model.image import GONE, Image, Location, Status
+
+IntakeKind = Literal["saving", "uploading"]
+"""Upload into a store, or into the staging store; the status of the image meanwhile."""
+
+_ACTIONS: dict[str, str] = {"saving": "upload data to", "uploading": "stage data for"}
+_COUNTED = [str(status) for status in Status if status not in {Status.KILLED, *GONE}]
+_STAGED = (Status.UPLOADING, Status.IMPORTING)
+
+
+class Intake(msgspec.Struct, frozen=True, kw_only=True):
+    """Data that comes in for an image: where it goes and who takes it."""
+
+    image_id: str
+    kind: IntakeKind
+    store: str
+    key: str
+    token: str
+    process_id: str
+    started_at: dt.datetime
+    reserved_bytes: int = 0
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a project's images use, as lifecycle §5 counts."""
+
+    bytes_total: int
+    """Size times the number of locations."""
+    bytes_staged: int
+    """Size of images that are staged, importing, or being copied to further stores."""
+    bytes_reserved: int
+    """What running intakes have reserved and not yet turned into size."""
+    images: int
+    uploading: int
+    """Images that data is coming in for, copies to further stores included."""
+
+
+class Intakes:
+    """The intakes that are under way. Every method may raise CatalogUnavailable."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def of_dead(self, process_ids: Collection[str]) -> list[Intake]:
+        """Intakes of these processes and of those that have no row any more, oldest first."""
+        dead = list(process_ids)
+        statement = (
+            sa.select(intakes)
+            .where(
+                sa.or_(
+                    intakes.c.process_id.in_(dead),
+                    ~sa.exists().where(processes.c.process_id == intakes.c.process_id),
+                )
+            )
+            .order_by(intakes.c.started_at, intakes.c.image_id)
+        )
+        return await self._engine.read(
+            lambda connection: [_intake_of(row) for row in connection.execute(statement).mappings()]
+        )
+
+    async def get(self, image_id: str) -> Intake | None:
+        """The intake that is under way for the image, if any."""
+        statement = sa.select(intakes).where(intakes.c.image_id == image_id)
+
+        def work(connection: Connection) -> Intake | None:
+            row = connection.execute(statement).mappings().first()
+            return None if row is None else _intake_of(row)
+
+        return await self._engine.read(work)
+
+
+def _intake_of(row: Any) -> Intake:
+    return Intake(**row)
+
+
+def begin(connection: Connection, intake: Intake) -> Image:
+    """queued → saving or uploading, and the row."""
+    image = locked(connection, intake.image_id)
+    if image is None or image.status in GONE:
+        raise ImageNotFound(intake.image_id)
+    if image.status is not Status.QUEUED:
+        raise StatusConflict(image.id, _ACTIONS[intake.kind], image.status)
+    after = msgspec.structs.replace(
+        image,
+        status=Status(intake.kind),
+        updated_at=max(image.updated_at, intake.started_at),
+        revision=image.revision + 1,
+    )
+    connection.execute(
+        sa.update(images)
+        .where(images.c.id == image.id)
+        .values(status=after.status, updated_at=after.updated_at, revision=after.revision)
+    )
+    connection.execute(sa.insert(intakes), msgspec.structs.asdict(intake))
+    return after
+
+
+def finish(
+    connection: Connection, image_id: str, location: Location, facts: dict[str, Any]
+) -> Image:
+    """saving → active, for the intake whose key the location has."""
+    image = locked(connection, image_id)
+    if image is None or image.status in GONE:
+        raise ImageDeletedMeanwhile(image_id)
+    mine = sa.and_(intakes.c.image_id == image_id, intakes.c.key == location.key)
+    found = connection.execute(sa.delete(intakes).where(mine, intakes.c.kind == "saving"))
+    if found.rowcount == 0 or image.status is not Status.SAVING:
+        raise StatusConflict(image_id, "finish the upload to", image.status)
+    after = msgspec.structs.replace(
+        image,
+        status=Status.ACTIVE,
+        locations=(location,),
+        revision=image.revision + 1,
+        **facts,
+    )
+    connection.execute(
+        sa.update(images)
+        .where(images.c.id == image_id)
+        .values(
+            status=Status.ACTIVE,
+            locations=fold(after.locations),
+            copies=1,
+            revision=after.revision,
+            **facts,
+        )
+    )
+    connection.execute(
+        sa.insert(image_locations), location_row(image_id, 0, location, after.updated_at)
+    )
+    return after
+
+
+def abandon(connection: Connection, image_id: str, key: str) -> bool:
+    """saving or uploading → queued, and the row goes."""
+    image = locked(connection, image_id)
+    found = connection.execute(
+        sa.delete(intakes).where(intakes.c.image_id == image_id, intakes.c.key == key)
+    )
+    if image is None or found.rowcount == 0:
+        return False
+    if image.status not in (Status.SAVING, Status.UPLOADING):
+        return False
+    connection.execute(
+        sa.delete(image_locations).where(
+            image_locations.c.image_id == image_id, image_locations.c.key == key
+        )
+    )
+    kept = tuple(location for location in image.locations if location.key != key)
+    connection.execute(
+        sa.update(images)
+        .where(images.c.id == image_id)
+        .values(
+            status=Status.QUEUED,
+            size=None,
+            virtual_size=None,
+            checksum=None,
+            os_hash_algo=None,
+            os_hash_value=None,
+            locations=fold(kept),
+            copies=len(kept),
+            updated_at=max(image.updated_at, dt.datetime.now(dt.UTC)),
+            revision=image.revision + 1,
+        )
+    )
+    return True
+
+
+def reserve(
+    connection: Connection,
+    image_id: str,
+    key: str,
+    total_bytes: int,
+    *,
+    project: str,
+    limit_bytes: int,
+) -> None:
+    """Grow the reservation of one intake within the limit of its project."""
+    # Two intakes of one project must not both find the same room free.
+    lock(connection, f"usage of {project}")
+    row = connection.execute(
+        sa.select(images.c.status, intakes.c.reserved_bytes)
+        .select_from(
+            images.outerjoin(
+                intakes, sa.and_(intakes.c.image_id == images.c.id, intakes.c.key == key)
+            )
+        )
+        .where(images.c.id == image_id)
+    ).first()
+    if row is None or row.status in GONE:
+        raise ImageDeletedMeanwhile(image_id)
+    if row.reserved_bytes is None:
+        raise StatusConflict(image_id, "upload data to", row.status)
+    if total_bytes <= row.reserved_bytes:
+        return
+    if limit_bytes > 0:
+        used = _used(connection, project) - row.reserved_bytes
+        if used + total_bytes > limit_bytes:
+            raise QuotaExceeded(
+                "bytes of all images of the project", limit_bytes, used + total_bytes
+            )
+    connection.execute(
+        sa.update(intakes)
+        .where(intakes.c.image_id == image_id, intakes.c.key == key)
+        .values(reserved_bytes=total_bytes)
+    )
+
+
+# A factor of 1.0 makes the sums numeric in PostgreSQL and floating in SQLite, exact up to 2^53 (9
+# petabytes): integers would end in an error when someone adds locations that claim absurd sizes.
+_times_copies = images.c.size * images.c.copies * sa.literal_column("1.0")
+_plain_size = images.c.size * sa.literal_column("1.0")
+_reserved = (
+    sa.select(sa.func.coalesce(sa.func.sum(intakes.c.reserved_bytes), 0))
+    .select_from(intakes.join(images, images.c.id == intakes.c.image_id))
+    .where(images.c.owner == sa.bindparam("project"), images.c.status.in_(_COUNTED))
+    .scalar_subquery()
+)
+_used_statement = sa.select(
+    sa.select(sa.func.coalesce(sa.func.sum(_times_copies), 0))
+    .where(images.c.owner == sa.bindparam("project"), images.c.status.in_(_COUNTED))
+    .scalar_subquery()
+    + _reserved
+)
+_usage_statement = (
+    sa.select(
+        images.c.status,
+        images.c.copying,
+        sa.func.count(),
+        sa.func.coalesce(sa.func.sum(_times_copies), 0),
+        sa.func.coalesce(sa.func.sum(_plain_size), 0),
+        _reserved,
+    )
+    .where(images.c.owner == sa.bindparam("project"), images.c.status.in_(_COUNTED))
+    .group_by(images.c.status, images.c.copying)
+)
+
+
+def _used(connection: Connection, project: str) -> int:
+    # One statement, so that an intake that finishes at this moment counts once: as reserved bytes
+    # or as the size of its image.
+    return int(connection.execute(_used_statement, {"project": project}).scalar_one())
+
+
+def usage(connection: Connection, project: str) -> Usage:
+    """The sums over a project's images."""
+    total = staged = reserved = count = uploading = 0
+    for status, copying, number, times_copies, size, reserved_now in connection.execute(
+        _usage_statement, {"project": project}
+    ):
+        is_copying = copying and status == Status.ACTIVE
+        count += number
+        total += int(times_copies)
+        reserved = int(reserved_now)
+        if status in _STAGED or is_copying:
+            staged += int(size)
+        if status in (Status.SAVING, *_STAGED) or is_copying:
+            uploading += number
+    return Usage(
+        bytes_total=total,
+        bytes_staged=staged,
+        bytes_reserved=reserved,
+        images=count,
+        uploading=uploading,
+    )

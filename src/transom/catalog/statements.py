@@ -1,0 +1,57 @@
+"""Statements that are built once and then run on the driver itself.
+
+SQLAlchemy writes the SQL; running it through SQLAlchemy would cost more than the database does
+(150 µs instead of 67 µs for a page of 25 on SQLite). Only reads come here, and their values are
+ready for the driver: text, numbers, bytes, lists of text, and moments made by `moment_value`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.expression import ClauseElement
+
+_DIALECTS: dict[str, Any] = {
+    "sqlite": sqlite.dialect(paramstyle="qmark"),
+    "postgresql": postgresql.dialect(paramstyle="numeric_dollar"),  # type: ignore[no-untyped-call]
+}
+
+
+class Prepared:
+    """One statement in one dialect. Its bound parameters are given by name."""
+
+    __slots__ = ("_constants", "_names", "_raw", "sql")
+
+    def __init__(self, statement: ClauseElement, dialect: str) -> None:
+        compiled: Any = statement.compile(dialect=_DIALECTS[dialect])
+        self.sql = str(compiled)
+        self._names: tuple[str, ...] = tuple(compiled.positiontup or ())
+        self._constants: dict[str, Any] = {
+            name: value
+            for name, value in compiled.params.items()
+            if not compiled.binds[name].required
+        }
+        self._raw = dialect == "postgresql"
+
+    def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """All rows of the answer, as the driver gives them."""
+        constants = self._constants
+        arguments = [constants[name] if name in constants else values[name] for name in self._names]
+        driver: Any = connection.connection.driver_connection
+        if self._raw:
+            cursor = _raw_cursor(driver)
+            cursor.execute(self.sql, arguments, prepare=True)
+        else:
+            cursor = driver.execute(self.sql, arguments)
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+        return found
+
+
+def _raw_cursor(connection: Any) -> Any:
+    # Here, so that SQLite deployments do not load a driver that they have no use for.
+    from psycopg import RawCursor
+
+    return RawCursor(connection)
