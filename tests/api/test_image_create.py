@@ -198,9 +198,7 @@ def test_each_container_format_is_accepted(image: MakeImage, container_format: s
         ("k" * 256, "value"),
     ],
 )
-def test_value_that_breaks_the_schema_is_refused(
-    owner: Client, attribute: str, value: Any
-) -> None:
+def test_value_that_breaks_the_schema_is_refused(owner: Client, attribute: str, value: Any) -> None:
     text = refused(owner, {attribute: value}, 400)
     assert attribute[:40] in text, f"the error has to name {attribute}: {text}"
 
@@ -283,9 +281,7 @@ def test_text_that_no_database_can_keep_is_refused(owner: Client, content: bytes
     ids=lambda content: repr(content[:20]),
 )
 def test_body_that_is_no_json_object_is_refused(owner: Client, content: bytes) -> None:
-    answer = owner.post(
-        "/v2/images", content=content, headers={"Content-Type": "application/json"}
-    )
+    answer = owner.post("/v2/images", content=content, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400, told(answer)
 
 

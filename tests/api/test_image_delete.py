@@ -93,9 +93,7 @@ def test_hidden_image_can_be_deleted(owner: Client, image: MakeImage) -> None:
 
 
 @pytest.mark.parametrize("who", ["owner", "admin"])
-def test_protected_image_is_deleted_by_nobody(
-    actors: Actors, image: MakeImage, who: str
-) -> None:
+def test_protected_image_is_deleted_by_nobody(actors: Actors, image: MakeImage, who: str) -> None:
     image_id = image(actors.owner, protected=True, data=b"kept")["id"]
     caller: Client = getattr(actors, who)
     answer = caller.delete(f"/v2/images/{image_id}")

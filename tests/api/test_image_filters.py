@@ -236,7 +236,9 @@ def test_ids_can_be_asked_for_in_a_list(owner: Client, images: Set) -> None:
 
 
 @pytest.mark.parametrize("column", ["name", "status", "id", "container_format", "disk_format"])
-@pytest.mark.parametrize("operator", ["neq", "gt", "gte", "lt", "lte", "like", "foo", "IN", "", " in"])
+@pytest.mark.parametrize(
+    "operator", ["neq", "gt", "gte", "lt", "lte", "like", "foo", "IN", "", " in"]
+)
 def test_text_columns_know_only_eq_and_in(owner: Client, column: str, operator: str) -> None:
     refused(owner, column, f"{operator}:queued")
 
@@ -313,9 +315,7 @@ def test_nul_in_a_filter_never_breaks_the_list(owner: Client, query: str) -> Non
 
 
 @pytest.mark.parametrize("query", ["name=%ff", "custom=%c3%28", "tag=%ff%fe", "%ff=x"])
-def test_bytes_that_are_no_utf8_in_a_filter_never_break_the_list(
-    owner: Client, query: str
-) -> None:
+def test_bytes_that_are_no_utf8_in_a_filter_never_break_the_list(owner: Client, query: str) -> None:
     answer = owner.get(f"/v2/images?{query}")
     assert answer.status_code in (200, 400), told(answer)
     if answer.status_code == 200:

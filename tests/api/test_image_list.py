@@ -158,9 +158,7 @@ class TestEnvelope:
         page = refusal(owner, query).json()
         wanted = sorted(urllib.parse.parse_qsl(query))
         assert query_of(page["first"]) == wanted
-        assert query_of(page["next"]) == sorted(
-            [*wanted, ("marker", page["images"][-1]["id"])]
-        )
+        assert query_of(page["next"]) == sorted([*wanted, ("marker", page["images"][-1]["id"])])
         # Values of one name keep their order: sort directions belong to keys.
         in_order = urllib.parse.parse_qsl(urllib.parse.urlsplit(page["next"]).query)
         assert [value for name, value in in_order if name == "sort_dir"] == ["asc", "desc"]
@@ -211,17 +209,13 @@ class TestPaging:
         ) == [("limit", "12"), ("set", collection)]
 
     @pytest.mark.parametrize("limit", [1, 5, 12])
-    def test_walk_meets_every_image_once(
-        self, owner: Client, collection: str, limit: int
-    ) -> None:
+    def test_walk_meets_every_image_once(self, owner: Client, collection: str, limit: int) -> None:
         images = walked(owner, f"/v2/images?set={collection}&limit={limit}")
         ids = [each["id"] for each in images]
         assert len(ids) == len(set(ids)) == 12
         assert ids == owner.list_ids(set=collection)
 
-    @pytest.mark.parametrize(
-        "limit", ["-1", "abc", "", "1.5", "1e3", "0x10", "None", "--1", "1,2"]
-    )
+    @pytest.mark.parametrize("limit", ["-1", "abc", "", "1.5", "1e3", "0x10", "None", "--1", "1,2"])
     def test_limit_that_is_no_count_is_refused(self, owner: Client, limit: str) -> None:
         answer = refusal(owner, f"limit={limit}")
         assert answer.status_code == 400, told(answer)
@@ -332,12 +326,9 @@ class TestSorting:
         times = [each["created_at"] for each in listed(owner, set=collection)["images"]]
         assert times == sorted(times, reverse=True)
 
-    def test_direction_alone_turns_the_default_order(
-        self, owner: Client, collection: str
-    ) -> None:
+    def test_direction_alone_turns_the_default_order(self, owner: Client, collection: str) -> None:
         assert (
-            owner.list_ids(set=collection, sort_dir="asc")
-            == owner.list_ids(set=collection)[::-1]
+            owner.list_ids(set=collection, sort_dir="asc") == owner.list_ids(set=collection)[::-1]
         )
 
     @pytest.mark.parametrize(

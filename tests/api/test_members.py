@@ -157,9 +157,7 @@ class TestRead:
         assert answer.json() == {"members": [], "schema": "/v2/schemas/members"}
 
     @pytest.mark.parametrize("who", ["owner", "owner_reader", "admin"])
-    def test_owner_and_admin_see_all_members(
-        self, actors: Actors, shared: str, who: str
-    ) -> None:
+    def test_owner_and_admin_see_all_members(self, actors: Actors, shared: str, who: str) -> None:
         share(actors.owner, shared, "second")
         members = getattr(actors, who).get(f"/v2/images/{shared}/members").json()["members"]
         assert [each["member_id"] for each in members] == [actors.member.project_id, "second"]
@@ -257,9 +255,7 @@ class TestAnswer:
     def test_only_the_member_project_answers(
         self, actors: Actors, shared: str, who: str, status: int
     ) -> None:
-        answer = answer_share(
-            getattr(actors, who), shared, actors.member.project_id, "accepted"
-        )
+        answer = answer_share(getattr(actors, who), shared, actors.member.project_id, "accepted")
         assert answer.status_code == status, told(answer)
         path = f"/v2/images/{shared}/members/{actors.member.project_id}"
         expected = "accepted" if status == 200 else "pending"

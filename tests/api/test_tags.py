@@ -62,9 +62,7 @@ def test_segment_is_percent_decoded_utf8(
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
-def test_tag_with_a_slash_cannot_be_addressed(
-    owner: Client, image: MakeImage, method: str
-) -> None:
+def test_tag_with_a_slash_cannot_be_addressed(owner: Client, image: MakeImage, method: str) -> None:
     image_id = image(tags=["a/b"])["id"]
     answer = owner.request(method, f"/v2/images/{image_id}/tags/a%2Fb")
     assert answer.status_code == 404, told(answer)
@@ -72,9 +70,7 @@ def test_tag_with_a_slash_cannot_be_addressed(
 
 
 @pytest.mark.parametrize("segment", ["x" * 256, FOUR_BYTES, "%00"])
-def test_tag_that_cannot_be_kept_is_refused(
-    owner: Client, image: MakeImage, segment: str
-) -> None:
+def test_tag_that_cannot_be_kept_is_refused(owner: Client, image: MakeImage, segment: str) -> None:
     image_id = image()["id"]
     answer = owner.put(f"/v2/images/{image_id}/tags/{segment}")
     assert answer.status_code == 400, told(answer)

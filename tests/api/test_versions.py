@@ -163,9 +163,7 @@ def test_accept_names_the_version_of_an_unversioned_path(owner: Client, version:
 def test_accept_with_an_unknown_version_gives_the_document(
     owner: Client, server: ServerProcess, version: str
 ) -> None:
-    answer = owner.get(
-        "/images", headers={"Accept": f"application/vnd.openstack.images-{version}"}
-    )
+    answer = owner.get("/images", headers={"Accept": f"application/vnd.openstack.images-{version}"})
     assert answer.status_code == 300
     check_document(answer, server.url, ONE_STORE)
 
