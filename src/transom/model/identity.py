@@ -116,8 +116,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     is_revoked: bool = False
 
 
-class Keyring(msgspec.Struct, frozen=True, kw_only=True):
-    """The signing keys, newest first, and the revision they were read at."""
+class Basics(msgspec.Struct, frozen=True, kw_only=True):
+    """What every process keeps in mind, as of `revision`: signing keys, newest first, and roles."""
 
     revision: int
     keys: tuple[SigningKey, ...]
+    roles: tuple[Role, ...]
