@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from transom.errors import QuotaExceeded
 from transom.model.image import Image
 from transom.settings import LimitSettings, Settings
 
-if TYPE_CHECKING:
-    from transom.catalog import Catalog
-
 STEP_BYTES = 64 * 1024 * 1024
 """How much room data of unknown size asks for at a time."""
 
 _INTERNAL = "os_glance"
+
+
+class Reservations(Protocol):
+    """Where room is written down: `catalog.images`."""
+
+    async def reserve(
+        self, image_id: str, key: str, total_bytes: int, *, project: str, limit_bytes: int
+    ) -> None:
+        """Let the intake of an image under a key have so many bytes in all.
+
+        Raises QuotaExceeded, and changes nothing, when the project's images and all its intakes
+        would pass the limit.
+        """
+        ...
+
+
+class Ledger(Protocol):
+    """The part of the catalog that keeps account of room."""
+
+    @property
+    def images(self) -> Reservations:
+        """The account."""
+        ...
 
 
 class Room:
@@ -28,7 +48,7 @@ class Room:
 
     def __init__(
         self,
-        catalog: Catalog,
+        catalog: Ledger,
         image: Image,
         key: str,
         *,
@@ -115,11 +135,11 @@ class Limits:
         """Number of locations that an image is to have. Raises QuotaExceeded."""
         _within("locations of an image", count, self._settings.image_locations_max)
 
-    async def images(self, catalog: Catalog, project: str | None) -> None:
+    async def images(self, catalog: Ledger, project: str | None) -> None:
         """One more image of a project. The configuration sets no limit to their number."""
 
     async def room_for(
-        self, catalog: Catalog, image: Image, key: str, announced_bytes: int | None
+        self, catalog: Ledger, image: Image, key: str, announced_bytes: int | None
     ) -> Room | None:
         """Room for data of an image that is to be stored under a key; None = unlimited.
 
