@@ -259,7 +259,7 @@ def _segments(scope: Scope) -> list[str]:
         path = unquote_to_bytes(raw.partition(b"?")[0]).decode()
     except UnicodeDecodeError as broken:
         raise Invalid("The path must be percent-encoded UTF-8.") from broken
-    if "\0" in path or any(character > "\uffff" for character in path):
+    if "\0" in path or not (path.isascii() or max(path) <= "\uffff"):
         raise Invalid(
             "The path holds characters that are refused: NUL, or outside the Basic Multilingual "
             "Plane."
