@@ -86,7 +86,7 @@ def test_deactivated_data_is_for_admins_only(actors: Actors, image: MakeImage) -
         for headers in ({}, {"Range": "bytes=0-1"}):
             answer = caller.get(f"/v2/images/{image_id}/file", headers=headers)
             assert answer.status_code == 403, told(answer)
-            assert b"data" != answer.content
+            assert answer.content != b"data"
     assert actors.admin.get(f"/v2/images/{image_id}/file").content == b"data"
 
 

@@ -170,7 +170,7 @@ def test_refused_requests_change_nothing(
         nobody.get(f"{path}/file"),
     ):
         assert answer.status_code == 401, told(answer)
-        assert b"data" != answer.content
+        assert answer.content != b"data"
     assert owner.show(created["id"]) == created
 
 

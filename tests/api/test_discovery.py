@@ -19,12 +19,8 @@ def test_any_token_may_ask_for_import_methods(actors: Actors, who: str) -> None:
     assert isinstance(methods["description"], str)
 
 
-@pytest.mark.parametrize(
-    "methods", [["web-download", "glance-direct"], ["web-download"], []]
-)
-def test_methods_are_the_configured_ones(
-    server_with: ServerWith, methods: list[str]
-) -> None:
+@pytest.mark.parametrize("methods", [["web-download", "glance-direct"], ["web-download"], []])
+def test_methods_are_the_configured_ones(server_with: ServerWith, methods: list[str]) -> None:
     demo = server_with({"imports": {"methods": methods}}).demo
     assert demo.get("/v2/info/import").json()["import-methods"]["value"] == methods
     created = demo.post("/v2/images", json={})

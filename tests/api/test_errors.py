@@ -262,9 +262,7 @@ class TestMethods:
         assert owner.request("BREW", "/v2/nowhere").status_code in (404, 501)
 
     @pytest.mark.parametrize("path", ["/v2/images", "/v2/images/{id}", "/v2/schemas/image"])
-    def test_head_is_allowed_on_data_only(
-        self, owner: Client, image: MakeImage, path: str
-    ) -> None:
+    def test_head_is_allowed_on_data_only(self, owner: Client, image: MakeImage, path: str) -> None:
         answer = owner.head(path.format(id=image()["id"]))
         assert answer.status_code == 405
         assert answer.content == b""
@@ -287,9 +285,7 @@ class TestMethods:
         ],
     )
     @pytest.mark.parametrize("method", METHODS)
-    def test_unknown_path(
-        self, owner: Client, image: MakeImage, path: str, method: str
-    ) -> None:
+    def test_unknown_path(self, owner: Client, image: MakeImage, path: str, method: str) -> None:
         answer = owner.request(method, path.format(id=image()["id"]))
         assert answer.status_code == 404, told(answer)
 

@@ -70,9 +70,7 @@ def test_schemas_need_a_token(server: ServerProcess, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["nowhere", "Image", "image.json", "..%2Fimage", "%00"])
 def test_unknown_schema_is_not_found(owner: Client, name: str) -> None:
-    assert owner.get(f"/v2/schemas/{name}").status_code in (
-        {404, 400} if name == "%00" else {404}
-    )
+    assert owner.get(f"/v2/schemas/{name}").status_code in ({404, 400} if name == "%00" else {404})
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -93,9 +91,7 @@ def test_format_enums_follow_the_configuration(server_with: ServerWith) -> None:
     assert demo.post("/v2/images", json={"disk_format": "qcow2"}).status_code == 201
 
 
-def test_real_answers_are_valid_by_the_schemas(
-    actors: Actors, image: MakeImage, mark: str
-) -> None:
+def test_real_answers_are_valid_by_the_schemas(actors: Actors, image: MakeImage, mark: str) -> None:
     schemas = {name: actors.owner.get(f"/v2/schemas/{name}").json() for name in NAMES}
     active = image(data=b"x", name="ü", tags=["t"], set=mark, kernel_id=None, os_distro="debian")
     image(set=mark)

@@ -1,4 +1,4 @@
-"""Operation × image status, for the states that uploads and actions reach (API §23)."""
+"""Operation by image status, for the states that uploads and actions reach (API §23)."""
 
 from __future__ import annotations
 

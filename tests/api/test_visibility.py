@@ -38,28 +38,38 @@ def rows() -> list[Row]:
     strangers = [("member", 200), ("member_reader", 403), ("other", 200), ("other_reader", 403)]
     for visibility in ("public", "community"):
         public = visibility == "public"
-        for actor, download, modify in owning:
-            table.append(Row(visibility, actor, 200, download, modify, 403, True, True))
-        for actor, download in strangers:
-            table.append(Row(visibility, actor, 200, download, 403, 403, public, True))
+        table.extend(
+            Row(visibility, actor, 200, download, modify, 403, True, True)
+            for actor, download, modify in owning
+        )
+        table.extend(
+            Row(visibility, actor, 200, download, 403, 403, public, True)
+            for actor, download in strangers
+        )
         table.append(Row(visibility, "admin", 200, 200, 200, 403, public, True))
-        for actor in ("service", "norole"):
-            table.append(Row(visibility, actor, 404, 404, 404, 403, 403, 403))
+        table.extend(
+            Row(visibility, actor, 404, 404, 404, 403, 403, 403) for actor in ("service", "norole")
+        )
     for actor, download, modify in owning:
         table.append(Row("shared", actor, 200, download, modify, 200, True, True))
         table.append(Row("private", actor, 200, download, modify, 403, True, True))
     # The sharing is pending here; what its status does to lists has tests of its own.
     table.append(Row("shared", "member", 200, 200, 403, 200, False, False))
     table.append(Row("shared", "member_reader", 200, 403, 403, 200, False, False))
-    for actor in ("other", "other_reader"):
-        table.append(Row("shared", actor, 404, 404, 404, 404, False, False))
-    for actor in ("member", "member_reader", "other", "other_reader"):
-        table.append(Row("private", actor, 404, 404, 404, 404, False, False))
+    table.extend(
+        Row("shared", actor, 404, 404, 404, 404, False, False)
+        for actor in ("other", "other_reader")
+    )
+    table.extend(
+        Row("private", actor, 404, 404, 404, 404, False, False)
+        for actor in ("member", "member_reader", "other", "other_reader")
+    )
     table.append(Row("shared", "admin", 200, 200, 200, 200, True, True))
     table.append(Row("private", "admin", 200, 200, 200, 403, True, True))
     for visibility in ("shared", "private"):
-        for actor in ("service", "norole"):
-            table.append(Row(visibility, actor, 404, 404, 404, 404, 403, 403))
+        table.extend(
+            Row(visibility, actor, 404, 404, 404, 404, 403, 403) for actor in ("service", "norole")
+        )
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -94,8 +95,6 @@ class RawConnection:
 def exchange(port: int, request: bytes) -> RawAnswer | None:
     """Send the bytes, give the first answer, or None when the server just closed."""
     with RawConnection(port) as connection:
-        try:
+        with contextlib.suppress(ConnectionError):
             connection.send(request)
-        except ConnectionError:
-            pass
         return connection.read_answer()

@@ -7,6 +7,7 @@ the command line, the configuration file and HTTP.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -191,7 +192,9 @@ class Client:
 def told(answer: httpx.Response) -> str:
     """An answer in one line, for assertion messages."""
     request = answer.request
-    return f"{request.method} {request.url.raw_path!r} -> {answer.status_code} {answer.text[:300]!r}"
+    return (
+        f"{request.method} {request.url.raw_path!r} -> {answer.status_code} {answer.text[:300]!r}"
+    )
 
 
 class ServerProcess:
@@ -452,10 +455,8 @@ class ServerProcess:
     def _reap(self) -> None:
         if self.process is None:
             return
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait(STOP_TIMEOUT_SECONDS)
         self.process = None
 

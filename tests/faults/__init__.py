@@ -1,0 +1,1 @@
+"""Transom under kills, floods and full disks."""
