@@ -1,0 +1,1 @@
+"""What is measured: small requests, image data, and starting."""

@@ -1,0 +1,1 @@
+"""What is compared: each module starts, seeds and stops one side."""
