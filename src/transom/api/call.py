@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope
 
+    from transom.api.proxies import TrustedProxies
     from transom.api.route import Face, Route
     from transom.registry import Registry
 
@@ -29,6 +30,7 @@ class Call:
 
     __slots__ = (
         "_pairs",
+        "_proxies",
         "actor",
         "face",
         "microversion",
@@ -41,10 +43,13 @@ class Call:
         "version",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, registry: Registry, request_id: str) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, registry: Registry, proxies: TrustedProxies
+    ) -> None:
         self.request = Request(scope, receive)
         self.registry = registry
-        self.request_id = request_id
+        self._proxies = proxies
+        self.request_id = ""
         self.params: dict[str, str] = {}
         self.route: Route | None = None
         self.face: Face = "image"
@@ -64,9 +69,7 @@ class Call:
         public_url = self.registry.settings.server.public_url
         if public_url:
             return public_url.rstrip("/")
-        scope = self.request.scope
-        host = self.request.headers.get("host") or "{}:{}".format(*scope["server"])
-        return f"{scope['scheme']}://{host}{scope.get('root_path', '')}"
+        return self._proxies.base_url(self.request.scope, self.request.headers)
 
     @property
     def query(self) -> list[tuple[str, str]]:

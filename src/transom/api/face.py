@@ -20,6 +20,7 @@ from transom.api.call import Call
 from transom.api.compute.versions import version_choices
 from transom.api.discovery import version_document
 from transom.api.paths import ALWAYS, WITH_CACHE, WITH_STORES, Paths
+from transom.api.proxies import TrustedProxies
 from transom.api.route import Route
 from transom.api.routes import routes_for
 from transom.errors import (
@@ -55,6 +56,7 @@ class Face:
         settings = registry.settings
         routes = routes_for(settings)
         self._registry = registry
+        self._proxies = TrustedProxies(settings.server.trusted_proxies)
         self._running: set[asyncio.Task[object]] = set()
         self.lifespan: Lifespan | None = None
         self._paths = Paths(routes)
@@ -89,7 +91,7 @@ class Face:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call = Call(scope, receive, self._registry, "")
+        call = Call(scope, receive, self._registry, self._proxies)
         state = _Sent(send)
         failure: TransomError | None = None
         try:

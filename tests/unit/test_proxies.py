@@ -1,0 +1,44 @@
+"""Forwarded headers count only from proxies that the operator named."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers
+
+from transom.api.proxies import TrustedProxies
+
+FORWARDED = {
+    "host": "inside:9292",
+    "x-forwarded-proto": "https, http",
+    "x-forwarded-host": "images.example.org",
+    "x-forwarded-prefix": "/image/",
+}
+
+
+def base_url(client: str, trusted: tuple[str, ...], headers: dict[str, str] | None = None) -> str:
+    scope = {"scheme": "http", "server": ("10.0.0.1", 9292), "client": (client, 1), "root_path": ""}
+    return TrustedProxies(trusted).base_url(scope, Headers(headers or FORWARDED))
+
+
+def test_a_trusted_proxy_tells_what_the_client_used() -> None:
+    assert base_url("10.1.2.3", ("10.0.0.0/8",)) == "https://images.example.org/image"
+    assert base_url("::1", ("::1",)) == "https://images.example.org/image"
+
+
+def test_anybody_else_is_not_believed() -> None:
+    assert base_url("10.1.2.3", ()) == "http://inside:9292"
+    assert base_url("192.0.2.1", ("10.0.0.0/8",)) == "http://inside:9292"
+    assert base_url("", ("10.0.0.0/8",)) == "http://inside:9292"
+
+
+def test_nonsense_from_a_trusted_proxy_is_left_out() -> None:
+    headers = {
+        "host": "inside",
+        "x-forwarded-proto": "javascript",
+        "x-forwarded-host": "a b",
+        "x-forwarded-prefix": "no-slash",
+    }
+    assert base_url("10.0.0.9", ("10.0.0.9",), headers) == "http://inside"
+
+
+def test_without_a_host_header_the_address_stands() -> None:
+    assert base_url("10.0.0.9", (), {"x": "y"}) == "http://10.0.0.1:9292"
