@@ -283,7 +283,7 @@ class LocalIdentity:
         for proof in login.proofs:
             match proof:
                 case Password():
-                    proven = await self._check_password(proof, address)
+                    proven = await self._prove(proof, address)
                     methods |= {"password"}
                 case Secret():
                     credential = await self._check_secret(proof, address)
@@ -368,7 +368,11 @@ class LocalIdentity:
             grants=tuple(grant.id for grant in standing.grants),
         )
 
-    async def _check_password(self, proof: Password, address: str) -> User:
+    async def check_password(self, user_id: str, password: str, address: str = "") -> User:
+        """The user, if the password is the right one. Raises Unauthenticated."""
+        return await self._prove(Password(UserReference(id=user_id), password), address)
+
+    async def _prove(self, proof: Password, address: str) -> User:
         user = await self._find(proof.user)
         name = user.id if user is not None else f"? {proof.user.id or proof.user.name}"
         hashed = None if user is None else user.password_hash

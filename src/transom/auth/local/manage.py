@@ -110,21 +110,21 @@ async def create_user(
     return user
 
 
-async def set_password(accounts: Accounts, user_id: str, password: str) -> User:
-    """Change a user's password; the user's tokens die. Raises InvalidValue, IdentityNotFound."""
-    hashed = await passwords.hash_password(password)
-    return await accounts.change_user(user_id, ends_tokens=True, password_hash=hashed)
-
-
-async def change_user(accounts: Accounts, user: User, **changes: Any) -> User:
-    """Change a user's name, description, email, default project, or `is_enabled`. Switching it off
-    lets the user's tokens die for good. Raises InvalidValue, NameTaken, IdentityNotFound."""
+async def change_user(
+    accounts: Accounts, user: User, password: str | None = None, **changes: Any
+) -> User:
+    """Change a user's name, description, email, default project, `is_enabled`, or password.
+    Switching it off and a new password let the user's tokens die for good. Raises InvalidValue,
+    NameTaken, IdentityNotFound."""
     if "name" in changes:
         checked_name("name", changes["name"], USER_NAME_LENGTH_MAX)
     for key in ("description", "email"):
         if key in changes:
             changes[key] = checked_text(key, changes[key])
     ends_tokens = changes.get("is_enabled") is False and user.is_enabled
+    if password is not None:
+        changes["password_hash"] = await passwords.hash_password(password)
+        ends_tokens = True
     return await accounts.change_user(user.id, ends_tokens=ends_tokens, **changes)
 
 

@@ -1,0 +1,311 @@
+"""A client of Keystone v3 that knows one question: whom does this token speak for?
+
+It logs in as the service user, asks, and logs in again when its own token ends. Whatever keeps it
+from an answer is IdentityUnavailable: a token is called invalid only when Keystone says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from transom.auth.keystone.circuit import Circuit
+from transom.auth.keystone.token import Token, decode, seconds
+from transom.errors import IdentityUnavailable
+from transom.settings import Keystone
+
+if TYPE_CHECKING:
+    import httpx
+
+log = structlog.get_logger(__name__)
+
+CONNECT_SECONDS = 3.0
+ANSWER_SECONDS = 8.0
+"""Longest time that Keystone may take for one answer."""
+WAIT_SECONDS = 10.0
+"""Longest time that a caller waits in all."""
+REQUESTS_MAX = 16
+"""Requests to Keystone at a time."""
+WAITING_MAX = 512
+"""Callers that may wait for their turn; further ones are turned away at once."""
+LOGIN_REFUSED_PAUSE_SECONDS = 15.0
+"""Pause after Keystone refused the service user: it may lock users out who try too often."""
+_RENEW_SECONDS_BEFORE_END = 60.0
+_ANSWER_BYTES_MAX = 1024 * 1024
+
+
+class _Failed(Exception):
+    """Keystone did not give an answer that can be used; asking again later may help."""
+
+    def __init__(self, reason: str, *, pause_seconds: float | None = None) -> None:
+        super().__init__(reason)
+        self.pause_seconds = pause_seconds
+
+
+class _Answer(msgspec.Struct):
+    """What came back from Keystone."""
+
+    status: int
+    subject_token: str
+    body: bytes
+
+
+class KeystoneClient:
+    """One Keystone, asked by one service user."""
+
+    def __init__(self, settings: Keystone, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+        self._settings = settings
+        self._answer_seconds = answer_seconds
+        self._base = versioned(settings.auth_url)
+        self._circuit = Circuit()
+        self._turns = asyncio.Semaphore(REQUESTS_MAX)
+        self._waiting = 0
+        self._login_lock = asyncio.Lock()
+        self._http: httpx.AsyncClient | None = None
+        self._own_token = ""
+        self._own_token_ends = 0.0
+        self._own_token_began = 0.0
+        self.skew_seconds = 0.0
+        """How far Keystone's clock is ahead of ours, as seen at the last login."""
+
+    async def describe(self, token: str, *, allow_expired: bool = False) -> Token | None:
+        """Keystone's description of a token; None when Keystone says that it is not valid.
+
+        `allow_expired` takes tokens that have ended, as far as Keystone's grace for them goes.
+        Raises IdentityUnavailable when Keystone gives no answer that can be used.
+        """
+        if self._waiting >= WAITING_MAX:
+            raise IdentityUnavailable("too many requests are waiting for it")
+        ticket = self._circuit.enter()
+        self._waiting += 1
+        asked = False
+        try:
+            async with asyncio.timeout(WAIT_SECONDS), self._turns:
+                # It may have turned out to be away while this caller waited for its turn.
+                self._circuit.still(ticket)
+                asked = True
+                described = await self._describe(token, allow_expired=allow_expired)
+        except TimeoutError:
+            if not asked:
+                # It is slow and not away: the turn of this caller never came.
+                self._circuit.given_up()
+                raise IdentityUnavailable("too many requests are waiting for it") from None
+            raise self._away(ticket, _Failed("it did not answer in time")) from None
+        except _Failed as failure:
+            raise self._away(ticket, failure) from failure
+        except asyncio.CancelledError:
+            self._circuit.given_up()
+            raise
+        finally:
+            self._waiting -= 1
+        self._circuit.succeeded()
+        return described
+
+    async def close(self) -> None:
+        """Free connections."""
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+
+    # --- questions ---
+
+    async def _describe(self, token: str, *, allow_expired: bool) -> Token | None:
+        answer = await self._ask(token, allow_expired=allow_expired)
+        if answer.status == 401:
+            # Keystone means our own token, or the one asked about; a fresh one of ours tells.
+            await self._log_in(unless_younger_seconds=5.0)
+            answer = await self._ask(token, allow_expired=allow_expired)
+            if answer.status == 401:
+                if await self._own_token_is_good():
+                    return None
+                raise _Failed("it refuses the service user's token")
+        if answer.status == 404:
+            # 404 is a verdict only in Keystone's own words: proxies and wrong paths say it too.
+            if _is_keystones_error(answer):
+                return None
+            raise _Failed("its answer is not Keystone's; check identity.keystone.auth_url")
+        if answer.status == 403:
+            log.error(
+                "keystone refuses to describe tokens",
+                user=self._settings.username,
+                remedy="give the service user role admin or service in its project",
+            )
+            raise _Failed("the service user may not validate tokens")
+        return _described(answer)
+
+    async def _ask(self, token: str, *, allow_expired: bool) -> _Answer:
+        own = await self._token()
+        return await self._send(
+            "GET",
+            "/auth/tokens?nocatalog" + ("&allow_expired=1" if allow_expired else ""),
+            headers={"x-auth-token": own, "x-subject-token": token},
+        )
+
+    async def _own_token_is_good(self) -> bool:
+        own = await self._token()
+        answer = await self._send(
+            "GET", "/auth/tokens?nocatalog", headers={"x-auth-token": own, "x-subject-token": own}
+        )
+        return answer.status == 200
+
+    # --- logging in ---
+
+    async def _token(self) -> str:
+        if time.monotonic() >= self._own_token_ends:
+            await self._log_in(unless_younger_seconds=0.0)
+        return self._own_token
+
+    async def _log_in(self, *, unless_younger_seconds: float) -> None:
+        """Have a token of our own that is not older than now, or than a few seconds."""
+        asked_at = time.monotonic()
+        async with self._login_lock:
+            # Somebody else has just done it while this caller waited.
+            if self._own_token and self._own_token_began > asked_at - unless_younger_seconds:
+                return
+            answer = await self._send("POST", "/auth/tokens?nocatalog", body=self._credentials())
+            if answer.status == 401:
+                log.error(
+                    "keystone refuses the service user",
+                    user=self._settings.username,
+                    project=self._settings.project_name,
+                    remedy="check [identity.keystone] username, password, project and domains",
+                )
+                self._own_token = ""
+                raise _Failed(
+                    "it refuses the service user", pause_seconds=LOGIN_REFUSED_PAUSE_SECONDS
+                )
+            if answer.status != 201:
+                raise _Failed(f"logging in gave status {answer.status}")
+            described = _described(answer)
+            token = answer.subject_token
+            ends = seconds(described.expires_at)
+            if not token or ends is None:
+                raise _Failed("logging in gave no token")
+            began = seconds(described.issued_at)
+            self.skew_seconds = 0.0 if began is None else began - time.time()
+            life = ends - time.time() - self.skew_seconds
+            now = time.monotonic()
+            self._own_token = token
+            self._own_token_began = now
+            # A short-lived token is renewed after half its life.
+            self._own_token_ends = now + max(life - _RENEW_SECONDS_BEFORE_END, life / 2)
+
+    def _credentials(self) -> bytes:
+        settings = self._settings
+        return msgspec.json.encode(
+            {
+                "auth": {
+                    "identity": {
+                        "methods": ["password"],
+                        "password": {
+                            "user": {
+                                "name": settings.username,
+                                "domain": {"name": settings.user_domain_name},
+                                "password": settings.password,
+                            }
+                        },
+                    },
+                    "scope": {
+                        "project": {
+                            "name": settings.project_name,
+                            "domain": {"name": settings.project_domain_name},
+                        }
+                    },
+                }
+            }
+        )
+
+    # --- the wire ---
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> _Answer:
+        """One request; a connection that broke and a 5xx are tried a second time."""
+        import httpx
+
+        client = self._client()
+        request_headers = {"accept": "application/json", **(headers or {})}
+        if body is not None:
+            request_headers["content-type"] = "application/json"
+        reason = ""
+        for _attempt in range(2):
+            try:
+                async with client.stream(
+                    method, self._base + path, headers=request_headers, content=body
+                ) as response:
+                    answer = await _read(response)
+            except httpx.TimeoutException as error:
+                # It is slow or hangs: a second try would only add to its load.
+                raise _Failed("it did not answer in time") from error
+            except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+                reason = f"no connection: {type(error).__name__}"
+                continue
+            if answer.status < 500 and answer.status not in {408, 429}:
+                return answer
+            reason = f"it answered with status {answer.status}"
+        raise _Failed(reason)
+
+    def _client(self) -> httpx.AsyncClient:
+        if self._http is None:
+            import httpx
+
+            secure = self._base.startswith("https:")
+            self._http = httpx.AsyncClient(
+                timeout=httpx.Timeout(self._answer_seconds, connect=CONNECT_SECONDS),
+                limits=httpx.Limits(
+                    max_connections=REQUESTS_MAX + 1, max_keepalive_connections=REQUESTS_MAX
+                ),
+                # The system's authorities, which is where operators put their own.
+                verify=ssl.create_default_context() if secure else False,
+                follow_redirects=False,
+            )
+        return self._http
+
+    def _away(self, ticket: int, failure: _Failed) -> IdentityUnavailable:
+        reason = str(failure)
+        if self._circuit.failed(ticket, reason, pause_seconds=failure.pause_seconds):
+            log.warning("keystone is not available", auth_url=self._base, reason=reason)
+        return IdentityUnavailable(reason)
+
+
+async def _read(response: httpx.Response) -> _Answer:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > _ANSWER_BYTES_MAX:
+            raise _Failed("its answer is too long")
+    token = response.headers.get("x-subject-token", "")
+    return _Answer(response.status_code, token, bytes(body))
+
+
+def _described(answer: _Answer) -> Token:
+    if answer.status not in {200, 201}:
+        raise _Failed(f"it answered with status {answer.status}")
+    try:
+        return decode(answer.body).token
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _Failed("its answer is not Keystone's") from error
+
+
+def _is_keystones_error(answer: _Answer) -> bool:
+    try:
+        body = msgspec.json.decode(answer.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+    return isinstance(body, dict) and isinstance(body.get("error"), dict)
+
+
+def versioned(auth_url: str) -> str:
+    """The base of the v3 API for a URL with or without `/v3`."""
+    base = auth_url.rstrip("/")
+    return base if base.endswith("/v3") else f"{base}/v3"
