@@ -8,9 +8,11 @@ import uuid
 from dataclasses import dataclass
 
 import structlog
+from granian.server.embed import Server
 from starlette.types import Receive, Scope, Send
 
 from transom.api.face import Face
+from transom.api.listener import listener, stop
 from transom.auth import open_authenticator
 from transom.catalog import Catalog
 from transom.errors import TransomError
@@ -53,6 +55,9 @@ class App:
     registry: Registry
     face: Face
     tasks: list[asyncio.Task[None]]
+    compute: Server | None = None
+    """The listener of the Compute view at an address of its own."""
+    serving: asyncio.Task[None] | None = None
 
     @classmethod
     def build(cls, settings: Settings) -> App:
@@ -67,9 +72,16 @@ class App:
         await join(self.registry)
         self.tasks.append(asyncio.create_task(self._beat(), name="lease"))
         self.tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
+        bind = self.registry.settings.compute.bind
+        if bind:
+            self.compute = listener(self.face.at_compute_bind, bind, with_lifespan=False)
+            self.serving = asyncio.create_task(self.compute.serve(), name="compute")
 
     async def stop(self) -> None:
         """End the background work and close every part."""
+        if self.compute is not None and self.serving is not None:
+            stop(self.compute)
+            await self.serving
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from transom.errors import BodyNotAllowed, BodyTooLarge, InvalidBody, InvalidQuery
 from transom.model.actor import Actor
+from transom.settings import host_and_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from transom.api.proxies import TrustedProxies
     from transom.api.route import Face, Route
     from transom.registry import Registry
+
+AT_COMPUTE_BIND = "transom.at_compute_bind"
+"""Key in the scope of requests that came in at the Compute view's own address."""
 
 _decoder = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
@@ -64,11 +68,22 @@ class Call:
 
     @property
     def base_url(self) -> str:
-        """Scheme, host and mount path under which the client reaches the service, without a
+        """Scheme, host and mount path under which the client reaches the Image API, without a
         trailing slash: `[server] public_url` if set, else those of the request."""
-        public_url = self.registry.settings.server.public_url
-        if public_url:
-            return public_url.rstrip("/")
+        server = self.registry.settings.server
+        if server.public_url:
+            return server.public_url.rstrip("/")
+        if AT_COMPUTE_BIND in self.request.scope:
+            # The same machine, at the address that the Image API listens on.
+            scheme, _, host = self.reached_url.partition("://")
+            name = host.partition("/")[0]
+            name = name if name.endswith("]") else name.rpartition(":")[0] or name
+            return f"{scheme}://{name}:{host_and_port(server.bind)[1]}"
+        return self.reached_url
+
+    @property
+    def reached_url(self) -> str:
+        """Scheme, host and mount path of this very request, without a trailing slash."""
         return self._proxies.base_url(self.request.scope, self.request.headers)
 
     @property

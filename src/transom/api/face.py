@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from transom.api import problems
-from transom.api.call import Call
+from transom.api.call import AT_COMPUTE_BIND, Call
 from transom.api.compute.versions import version_choices
 from transom.api.discovery import version_document
 from transom.api.paths import ALWAYS, WITH_CACHE, WITH_STORES, Paths
@@ -39,7 +39,6 @@ from transom.telemetry import request_id
 _log = structlog.get_logger(__name__)
 _VERSION_TYPE: Final = re.compile(r"application/vnd\.openstack\.images-(v[0-9.]+)")
 _PROJECT: Final = re.compile("[0-9a-f-]+")
-_AT_COMPUTE_BIND: Final = "transom.at_compute_bind"
 COMPUTE_VERSIONS: Final = ("v2", "v2.1")
 """Version prefixes of the Compute view."""
 
@@ -140,7 +139,7 @@ class Face:
         request_id.set(call.request_id)
         segments = _segments(call.request.scope)
         first = segments[0]
-        if _AT_COMPUTE_BIND in call.request.scope:
+        if AT_COMPUTE_BIND in call.request.scope:
             return await self._compute(call, ["compute", *segments])
         if first == "compute":
             call.mount = "/compute"
@@ -183,7 +182,7 @@ class Face:
 
     async def at_compute_bind(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The Compute view alone, at the root of an address of its own."""
-        await self({**scope, _AT_COMPUTE_BIND: True}, receive, send)
+        await self({**scope, AT_COMPUTE_BIND: True}, receive, send)
 
     def _request_id(self, headers: Headers) -> str:
         given = headers.get("x-openstack-request-id")

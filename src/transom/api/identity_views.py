@@ -40,6 +40,7 @@ class ServiceRow(NamedTuple):
 SERVICES: Final = (
     ServiceRow("identity", "keystone", "{base}/v3"),
     ServiceRow("image", "glance", "{base}"),
+    ServiceRow("compute", "nova", "{base}/compute/v2.1"),
 )
 """What the catalog lists, one line each, under the names that these services have everywhere."""
 

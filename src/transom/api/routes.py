@@ -7,6 +7,7 @@ An endpoint is a handler in `api/<resource>.py` and one row here. The app, the O
 from __future__ import annotations
 
 from transom.api import bodies
+from transom.api.compute.routes import COMPUTE_ROUTES
 from transom.api.discovery import health, import_info, readiness, version_choices, version_list
 from transom.api.docs_page import docs
 from transom.api.identity import IDENTITY_ROUTES
@@ -115,6 +116,7 @@ ROUTES: tuple[Route, ...] = (
           "Show a schema of metadata definitions", since="2.2", answer=bodies.Schema,
           errors=(400, 404)),
     *IDENTITY_ROUTES,
+    *COMPUTE_ROUTES,
 )  # fmt: skip
 """Every endpoint of every configuration."""
 

@@ -47,7 +47,9 @@ def _run(args: argparse.Namespace) -> int:
     }
     settings = settings_of(args, flags)
     settings.data_path.mkdir(parents=True, exist_ok=True, mode=0o750)
-    _refuse_taken_address(settings)
+    for key, bind in (("server", settings.server.bind), ("compute", settings.compute.bind)):
+        if bind:
+            _refuse_taken_address(key, bind)
     for line in prepare(settings):
         print(line, flush=True)
     if settings.server.workers == 1:
@@ -78,8 +80,8 @@ def prepare(settings: Settings) -> list[str]:
         catalog.close()
 
 
-def _refuse_taken_address(settings: Settings) -> None:
-    host, port = host_and_port(settings.server.bind)
+def _refuse_taken_address(key: str, bind: str) -> None:
+    host, port = host_and_port(bind)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -87,8 +89,8 @@ def _refuse_taken_address(settings: Settings) -> None:
             probe.bind((host, port))
         except OSError as taken:
             raise ConfigurationError(
-                f"server.bind = {settings.server.bind!r}: cannot listen there "
-                f"({taken.strerror}); stop what listens there, or choose another with --bind."
+                f"{key}.bind = {bind!r}: cannot listen there ({taken.strerror}); "
+                "stop what listens there, or choose another address."
             ) from taken
 
 
@@ -99,24 +101,11 @@ def _serve_here(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    from granian.constants import HTTPModes, Interfaces
-    from granian.server.embed import Server
-
+    from transom.api.listener import listener
     from transom.app import App
 
     app = App.build(settings)
-    host, port = host_and_port(settings.server.bind)
-    server = Server(
-        app.face,
-        address=host,
-        port=port,
-        interface=Interfaces.ASGI,
-        http=HTTPModes.http1,
-        websockets=False,
-        backlog=2048,
-        backpressure=2048,
-        log_enabled=False,
-    )
+    server = listener(app.face, settings.server.bind, with_lifespan=True)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.stop)
@@ -129,6 +118,8 @@ def _serve_in_workers(settings: Settings) -> None:
     from granian import Granian
     from granian.constants import HTTPModes, Interfaces, Loops
 
+    from transom.api.listener import BACKLOG
+
     host, port = host_and_port(settings.server.bind)
     Granian(
         "transom.cli.serve:worker_face",
@@ -139,8 +130,8 @@ def _serve_in_workers(settings: Settings) -> None:
         loop=Loops.uvloop,
         http=HTTPModes.http1,
         websockets=False,
-        backlog=2048,
-        backpressure=2048,
+        backlog=BACKLOG,
+        backpressure=BACKLOG,
         factory=True,
         log_enabled=False,
         respawn_failed_workers=True,

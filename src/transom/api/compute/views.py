@@ -69,8 +69,11 @@ def metadata_view(call: Call, image: Image) -> dict[str, Any]:
 
 def compute_base(call: Call) -> str:
     """Base of links into this view, without a version."""
-    public_url = call.registry.settings.compute.public_url
-    return public_url.rstrip("/") if public_url else f"{call.base_url}{call.mount}"
+    settings = call.registry.settings
+    if settings.compute.public_url:
+        return settings.compute.public_url.rstrip("/")
+    base = call.base_url if call.mount else call.reached_url
+    return f"{base}{call.mount}"
 
 
 def versioned_base(call: Call) -> str:
