@@ -43,6 +43,7 @@ COMPUTE_VERSIONS: Final = ("v2", "v2.1")
 """Version prefixes of the Compute view."""
 
 _DRAIN_SECONDS: Final = 10.0
+"""How long a refused client may go on sending before it is cut off."""
 
 Found = tuple[dict[str, Route], dict[str, str]] | None
 Lifespan = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -90,7 +91,8 @@ class Face:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call = Call(scope, receive, self._registry, self._proxies)
+        inbox = _Inbox(receive, Headers(scope=scope))
+        call = Call(scope, inbox.receive, self._registry, self._proxies)
         state = _Sent(send)
         failure: TransomError | None = None
         try:
@@ -106,7 +108,7 @@ class Face:
         if state.started:
             # The status line is out: ending the connection is the only way left to tell.
             raise ConnectionAbortedError("the answer broke off after its first byte")
-        await _drain(call)
+        await inbox.drain(call.request.headers)
         response = self._problem(call, failure)
         await response(scope, receive, send)
 
@@ -272,15 +274,30 @@ def _allowed(routes: dict[str, Route]) -> tuple[str, ...]:
     return tuple(method for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if method in routes)
 
 
-async def _drain(call: Call) -> None:
-    # A client that is still sending reads the answer only afterwards: cutting it off would turn a
-    # clear refusal into a broken pipe. Who expects a 100 waits for the answer and sends nothing.
-    headers = call.request.headers
-    if "expect" in headers or not ("content-length" in headers or "transfer-encoding" in headers):
-        return
-    with contextlib.suppress(TimeoutError, RuntimeError):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while True:
-                message = await call.request.receive()
-                if message["type"] != "http.request" or not message.get("more_body"):
-                    return
+class _Inbox:
+    """Remembers whether the body has been read to its end."""
+
+    __slots__ = ("_receive", "is_read")
+
+    def __init__(self, receive: Receive, headers: Headers) -> None:
+        self._receive = receive
+        self.is_read = headers.get("content-length", "0") == "0" and (
+            "transfer-encoding" not in headers
+        )
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] != "http.request" or not message.get("more_body"):
+            self.is_read = True
+        return message
+
+    async def drain(self, headers: Headers) -> None:
+        # A client that is still sending reads the answer only afterwards: cutting it off would turn
+        # a clear refusal into a broken pipe. Who expects a 100 waits for the answer and sends
+        # nothing.
+        if "expect" in headers:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while not self.is_read:
+                    await self.receive()
