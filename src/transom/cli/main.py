@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "user": "transom.cli.user",
     "project": "transom.cli.project",
     "role": "transom.cli.role",
+    "token": "transom.cli.token",
     "policy": "transom.cli.policy",
 }
 """Every command and the module that adds it. Only the module of the command given is imported."""

@@ -12,8 +12,8 @@ from transom.errors import ConfigurationError
 from transom.model.identity import ROLE_NAMES, Project, Role, User
 from transom.settings import Settings
 
-CLOUDS = {"transom": ("admin", "admin"), "transom-demo": ("demo", "member")}
-"""The clouds of the first `clouds.yaml`: the user, also the project's name, and the role there."""
+FIRST = {"admin": "admin", "demo": "member"}
+"""The first users, each with a project of the same name and the role in it."""
 
 
 def bootstrap(settings: Settings, accounts: Accounts) -> list[str]:
@@ -39,7 +39,7 @@ def bootstrap(settings: Settings, accounts: Accounts) -> list[str]:
 def _found(settings: Settings, accounts: Accounts) -> bool:
     moment = now()
     roles = {name: Role(id=new_id(), name=name) for name in ROLE_NAMES}
-    words = {user: passwords.generate() for user, _ in CLOUDS.values()}
+    words = {user: passwords.generate() for user in FIRST}
     with ThreadPoolExecutor(len(words)) as threads:
         hashes = dict(zip(words, threads.map(passwords.hash_now, words.values()), strict=True))
     projects = {
@@ -57,7 +57,7 @@ def _found(settings: Settings, accounts: Accounts) -> bool:
             clouds.write(
                 clouds.path_of(settings),
                 clouds.auth_url_of(settings),
-                {cloud: (user, words[user], user) for cloud, (user, _) in CLOUDS.items()},
+                {clouds.CLOUDS_OF[user]: (user, words[user], user) for user in FIRST},
             )
         except OSError as failure:
             raise ConfigurationError(
@@ -72,7 +72,7 @@ def _found(settings: Settings, accounts: Accounts) -> bool:
         new_projects=projects.values(),
         new_users=users.values(),
         new_grants=[
-            (users[user].id, projects[user].id, roles[role].id) for user, role in CLOUDS.values()
+            (users[user].id, projects[user].id, roles[role].id) for user, role in FIRST.items()
         ],
         before_commit=write_clouds,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -11,6 +12,9 @@ from pathlib import Path
 
 from transom.model.identity import DOMAIN_NAME, REGION
 from transom.settings import Settings, host_and_port
+
+CLOUDS_OF = {"admin": "transom", "demo": "transom-demo"}
+"""The cloud in the file for each of the first users, whose project has the user's name."""
 
 _WROTE = "# auth_url as Transom wrote it: "
 _HEAD = """\
@@ -57,7 +61,7 @@ def write(path: Path, auth_url: str, clouds: dict[str, tuple[str, str, str]]) ->
             cloud=cloud,
             auth_url=auth_url,
             user=user,
-            password=password,
+            password=_scalar(password),
             project=project,
             domain=DOMAIN_NAME,
             region=REGION,
@@ -84,6 +88,27 @@ def follow(path: Path, auth_url: str) -> None:
     _put(path, text.replace(f"{_WROTE}{wrote[1]}", f"{_WROTE}{auth_url}", 1))
 
 
+def set_password(path: Path, auth_url: str, user: str, password: str) -> bool:
+    """Put a user's new password into the file where it names the user as Transom wrote it; make a
+    file for one of the first users when there is none. False when nothing was there to change."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        cloud = CLOUDS_OF.get(user)
+        if cloud is None or not path.parent.is_dir():
+            return False
+        write(path, auth_url, {cloud: (user, password, user)})
+        return True
+    except (OSError, UnicodeDecodeError):
+        return False
+    login = rf"^(\s*username:\s*{re.escape(user)}\s*\n\s*password:[ \t]*).*$"
+    if _WROTE not in text or re.search(login, text, re.MULTILINE) is None:
+        return False
+    value = _scalar(password)
+    _put(path, re.sub(login, lambda found: found[1] + value, text, flags=re.MULTILINE))
+    return True
+
+
 def lines(path: Path) -> list[str]:
     """What to paste into a shell."""
     return [
@@ -91,6 +116,11 @@ def lines(path: Path) -> list[str]:
         "export OS_CLOUD=transom",
         "openstack image list",
     ]
+
+
+def _scalar(text: str) -> str:
+    # JSON text is YAML text: quotes keep any password from meaning something else.
+    return text if re.fullmatch(r"[A-Za-z][A-Za-z0-9]{12,}", text) else json.dumps(text)
 
 
 def _put(path: Path, text: str) -> None:
