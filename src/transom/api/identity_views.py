@@ -38,7 +38,8 @@ class ServiceRow(NamedTuple):
 
 
 SERVICES: Final = (
-    ServiceRow("identity", "keystone", "{base}/v3"),
+    # Not `{base}/v3`: who cuts the version off, to discover others, must not land on the images.
+    ServiceRow("identity", "keystone", "{base}/identity/v3"),
     ServiceRow("image", "glance", "{base}"),
     ServiceRow("compute", "nova", "{base}/compute/v2.1"),
 )

@@ -67,7 +67,7 @@ def show(args: argparse.Namespace, facts: dict[str, Any]) -> None:
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        print(f"{name:<{width}}  {_cell(value)}")
+        print(f"{name:<{width}}  {_cell(value)}".rstrip())
 
 
 def show_all(
