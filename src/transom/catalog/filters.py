@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -30,12 +30,15 @@ from transom.model.query import ImageQuery, TimeFilter
 _SECOND = 1_000_000
 _MOMENT_MIN = (dt.datetime.min.replace(tzinfo=dt.UTC) - EPOCH) // MICROSECOND
 _MOMENT_MAX = (dt.datetime.max.replace(tzinfo=dt.UTC) - EPOCH) // MICROSECOND
+# Names of their own, because a statement may start from these tables too.
+_tag = image_tags.alias("carried")
+_property = image_properties.alias("had")
 _UNLISTED = {str(Status.KILLED), *map(str, GONE)}
 
 
 class Term(NamedTuple):
-    """One condition without its value. `kind` is one of: equal, among, at_least, at_most, from,
-    until, outside, tag, property, protected, unprotected."""
+    """One condition without its value. `kind` is one of: equal, null, among, at_least, at_most,
+    from, until, outside, tag, property, protected, unprotected."""
 
     kind: str
     column: str = ""
@@ -181,29 +184,44 @@ def _listed(query: ImageQuery, status: str) -> bool:
     return status not in _UNLISTED
 
 
-def conditions(terms: Iterable[Term], dialect: str) -> list[ColumnElement[bool]]:
-    """The terms as conditions on `images`; parameters as in `Asked.values`."""
-    return [_condition(term, f"f{number}", dialect) for number, term in enumerate(terms)]
+Columns = Callable[[str], ColumnElement[Any]]
+"""Where a condition finds a column of the image: its row, or a table that repeats the column."""
 
 
-def _condition(term: Term, parameter: str, dialect: str) -> ColumnElement[bool]:
+def term_condition(
+    term: Term, parameter: str, dialect: str, column_of: Columns = images.c.__getitem__
+) -> ColumnElement[bool]:
+    """The term as a condition on `images`; the parameters are those of `Asked.values`."""
     first: ColumnElement[Any] = sa.bindparam(parameter, required=True)
-    if term.kind == "tag":
-        return sa.exists().where(image_tags.c.image_id == images.c.id, image_tags.c.tag == first)
     second: ColumnElement[Any] = sa.bindparam(f"{parameter}x", required=True)
-    if term.kind == "property":
-        return sa.exists().where(
-            image_properties.c.image_id == images.c.id,
-            image_properties.c.name == second,
-            image_properties.c.digest == first,
-        )
-    if term.kind in ("protected", "unprotected"):
-        holds: ColumnElement[bool] = sa.literal_column("images.protected", sa.Boolean)
-        return holds if term.kind == "protected" else sa.not_(holds)
-    column = images.c[term.column]
+    match term.kind:
+        case "tag":
+            return (
+                sa.exists()
+                .where(_tag.c.image_id == images.c.id, _tag.c.tag == first)
+                .correlate(images)
+            )
+        case "property":
+            return (
+                sa.exists()
+                .where(
+                    _property.c.image_id == images.c.id,
+                    _property.c.name == second,
+                    _property.c.digest == first,
+                )
+                .correlate(images)
+            )
+        # Spelled as in the partial index, which SQLite otherwise does not recognise.
+        case "protected":
+            return sa.literal_column("images.protected")
+        case "unprotected":
+            return sa.literal_column("NOT images.protected")
+    column = column_of(term.column)
     match term.kind:
         case "equal":
             return column == first
+        case "null":
+            return column.is_(None)
         case "among":
             return among(column, parameter, dialect)
         case "at_least" | "from":

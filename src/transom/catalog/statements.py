@@ -11,11 +11,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler, SQLiteDialect
 from sqlalchemy.sql.expression import ClauseElement
 
+
+class _Hinted(SQLiteCompiler):
+    """Writes the hints of a statement as SQLite's INDEXED BY."""
+
+    def get_from_hint_text(self, table: Any, text: str | None) -> str | None:
+        return f"INDEXED BY {text}"
+
+
+class _HintedDialect(SQLiteDialect):
+    statement_compiler = _Hinted
+    supports_statement_cache = True
+
+
 _DIALECTS: dict[str, Any] = {
-    "sqlite": sqlite.dialect(paramstyle="qmark"),
+    "sqlite": _HintedDialect(paramstyle="qmark"),
     "postgresql": postgresql.dialect(paramstyle="numeric_dollar"),  # type: ignore[no-untyped-call]
 }
 

@@ -7,15 +7,17 @@ from sqlalchemy import ColumnElement
 
 from transom.catalog.schema import image_members, images
 from transom.model.actor import Actor
-from transom.model.image import GONE
+from transom.model.image import GONE, Visibility
+from transom.model.member import MemberStatus
 
 PROJECT = "project"
 """The parameter that holds the caller's project."""
 
+# A name of its own, because a statement may start from the table too.
+_member = image_members.alias("shared")
+
 GONE_STATUSES = ", ".join(f"'{status}'" for status in sorted(GONE))
-is_there: ColumnElement[bool] = sa.literal_column(
-    f"images.status NOT IN ({GONE_STATUSES})", sa.Boolean
-)
+is_there: ColumnElement[bool] = sa.literal_column(f"images.status NOT IN ({GONE_STATUSES})")
 """The image can be reached by an API call."""
 
 
@@ -41,23 +43,28 @@ def word(value: str) -> ColumnElement[str]:
 
 def is_member(status: str = "all") -> ColumnElement[bool]:
     """The image is shared with the caller's project, which made `status` of the offer."""
-    shared = sa.exists().where(
-        image_members.c.image_id == images.c.id,
-        image_members.c.member_id == sa.bindparam(PROJECT, required=True),
+    shared = (
+        sa.exists()
+        .where(
+            _member.c.image_id == images.c.id,
+            _member.c.member_id == sa.bindparam(PROJECT, required=True),
+        )
+        .correlate(images)
     )
     if status != "all":
-        shared = shared.where(image_members.c.status == word(status))
+        shared = shared.where(_member.c.status == word(status))
     return sa.and_(images.c.visibility == word("shared"), shared)
 
 
 def member_id() -> ColumnElement[str | None]:
     """The caller's project when the image is shared with it, else null."""
     membership = (
-        sa.select(image_members.c.member_id)
+        sa.select(_member.c.member_id)
         .where(
-            image_members.c.image_id == images.c.id,
-            image_members.c.member_id == sa.bindparam(PROJECT, required=True),
+            _member.c.image_id == images.c.id,
+            _member.c.member_id == sa.bindparam(PROJECT, required=True),
         )
+        .correlate(images)
         .scalar_subquery()
     )
     return sa.case((images.c.visibility == word("shared"), membership))
@@ -106,3 +113,35 @@ def _admin_lists(asked: str) -> ColumnElement[bool]:
         images.c.visibility != word("community"),
         images.c.owner == sa.bindparam(PROJECT, required=True),
     )
+
+
+def sets_of(caller: str, visibility: str | None, member_status: str) -> list[tuple[str, str]]:
+    """`may_list` as sets that have no image in common: `open` (all of a visibility), `own` (the
+    caller's of a visibility), `member` (other projects' shared images, by what the caller's project
+    made of the offer)."""
+    asked = visibility or "default"
+    statuses = list(MemberStatus) if member_status == "all" else [member_status]
+    members = [("member", str(status)) for status in statuses]
+    if caller == "admin":
+        if asked in ("default", "all"):
+            opened = [("open", str(each)) for each in Visibility]
+            if asked == "all":
+                return opened
+            opened.remove(("open", "community"))
+            return [*opened, ("own", "community")]
+        return [("open", asked)]
+    opened = []
+    if asked in ("default", "all", "public"):
+        opened.append(("open", "public"))
+    if asked in ("all", "community"):
+        opened.append(("open", "community"))
+    if caller != "project":
+        return opened
+    own = {
+        "default": ("community", "shared", "private"),
+        "all": ("shared", "private"),
+        "shared": ("shared",),
+        "private": ("private",),
+    }.get(asked, ())
+    found = [*opened, *(("own", each) for each in own)]
+    return found + members if asked in ("default", "all", "shared") else found

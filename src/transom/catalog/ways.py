@@ -1,0 +1,197 @@
+"""Ways into the images: each finds a set of them through one index.
+
+A way starts from `images` or from one of the tables around it, which repeat what they need of the
+image so that their indexes are in the order of a page as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement
+
+from transom.catalog.filters import Term, term_condition
+from transom.catalog.schema import image_members, image_properties, image_tags, images
+from transom.catalog.visibility import GONE_STATUSES, PROJECT, word
+from transom.model.image import Visibility
+
+Shelf = int | None
+"""A value of `images.shelf`; None = images that are gone, for those who ask what changed."""
+
+_BY_ID = "sqlite_autoindex_images_1"
+_VISIBILITIES = [word(visibility) for visibility in Visibility]
+_TERM_INDEXES = {
+    "name": "ix_images_name",
+    "status": "ix_images_status",
+    "disk_format": "ix_images_disk_format",
+    "container_format": "ix_images_container_format",
+    "size": "ix_images_size",
+    "virtual_size": "ix_images_virtual_size",
+    "min_disk": "ix_images_min_disk",
+    "min_ram": "ix_images_min_ram",
+    "checksum": "ix_images_checksum",
+    "os_hash_algo": "ix_images_os_hash_algo",
+    "os_hash_value": "ix_images_os_hash_value",
+    "created_at": "ix_images_visibility",
+    "updated_at": "ix_images_updated_at",
+    "id": _BY_ID,
+}
+_UNDER_VISIBILITY = frozenset({"status", "disk_format", "container_format", "created_at"})
+"""Columns whose index has the visibility before them."""
+_WITHOUT_SHELF = frozenset({"checksum", "os_hash_value", "id"})
+"""Columns whose values are so rare that their index holds nothing else."""
+ORDERED = ("property", "tag", "protected", "status", "disk_format", "container_format")
+"""Terms whose index, under one visibility, is in the order of a page; the one that usually leaves
+the fewest images first."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A set of images and the index that finds them."""
+
+    table: sa.Table
+    index: str
+    where: tuple[ColumnElement[bool], ...]
+    """What the index itself answers."""
+    also: tuple[ColumnElement[bool], ...] = ()
+    """What has to be looked up in the image's row."""
+    columns: dict[str, ColumnElement[Any]] = field(default_factory=dict)
+    """Columns of the image that the table repeats."""
+
+    def column(self, name: str) -> ColumnElement[Any]:
+        """A column of the image, from the index where it has it."""
+        return self.columns.get(name, images.c[name])
+
+    def select(self, *columns: ColumnElement[Any]) -> sa.Select[Any]:
+        """The columns of the set. The hints keep SQLite, which knows little of its data, on the
+        way; PostgreSQL finds it by its statistics."""
+        statement = sa.select(*columns).where(*self.where, *self.also)
+        statement = statement.with_hint(self.table, self.index, "sqlite")
+        if self.table is images:
+            return statement.select_from(images)
+        return statement.select_from(
+            self.table.join(images, images.c.id == self.table.c.image_id)
+        ).with_hint(images, _BY_ID, "sqlite")
+
+    def some(self) -> sa.Select[Any]:
+        """One row for each entry of the index, without a look at the images."""
+        return (
+            sa.select(sa.literal_column("1", sa.Integer).label("one"))
+            .select_from(self.table)
+            .where(*self.where)
+            .with_hint(self.table, self.index, "sqlite")
+        )
+
+
+def on_shelf(table: sa.Table, shelf: Shelf) -> ColumnElement[bool]:
+    """The images of one shelf."""
+    column: ColumnElement[Any] = table.c.shelf
+    if shelf is None:
+        return column.is_(None)
+    return column == sa.literal_column(str(shelf), sa.SmallInteger)
+
+
+def gone(os_hidden: bool) -> ColumnElement[bool]:
+    """Of the images without a shelf, those that a list of changes holds."""
+    hidden = "images.os_hidden" if os_hidden else "NOT images.os_hidden"
+    return sa.literal_column(f"(images.status IN ({GONE_STATUSES}) AND {hidden})")
+
+
+def open_to(visibility: str, shelf: Shelf) -> Way:
+    """All images of one visibility."""
+    return Way(
+        images,
+        "ix_images_visibility",
+        (on_shelf(images, shelf), images.c.visibility == word(visibility)),
+    )
+
+
+def owned_by(parameter: str, visibility: str, shelf: Shelf) -> Way:
+    """One project's images of one visibility."""
+    return Way(
+        images,
+        "ix_images_owner",
+        (
+            on_shelf(images, shelf),
+            images.c.owner == sa.bindparam(parameter, required=True),
+            images.c.visibility == word(visibility),
+        ),
+    )
+
+
+def shared_with_caller(status: str, shelf: Shelf) -> Way:
+    """Other projects' images that are shared with the caller's, by what it made of the offer."""
+    caller: ColumnElement[Any] = sa.bindparam(PROJECT, required=True)
+    return Way(
+        image_members,
+        "ix_image_members_member",
+        (
+            image_members.c.member_id == caller,
+            on_shelf(image_members, shelf),
+            image_members.c.status == word(status),
+        ),
+        (
+            images.c.visibility == word("shared"),
+            images.c.owner.is_distinct_from(caller),
+        ),
+        {"created_at": image_members.c.image_created_at, "id": image_members.c.image_id},
+    )
+
+
+def meeting(
+    term: Term, number: int, dialect: str, shelf: Shelf, visibility: str | None = None
+) -> Way | None:
+    """All images that meet a term, or those of one visibility among them; None when no index
+    knows them."""
+    if term.kind in ("tag", "property"):
+        return _through(
+            image_tags if term.kind == "tag" else image_properties, term, number, shelf, visibility
+        )
+    of_visibility = (
+        images.c.visibility.in_(_VISIBILITIES)
+        if visibility is None
+        else images.c.visibility == word(visibility)
+    )
+    condition = term_condition(term, f"f{number}", dialect)
+    if term.kind == "protected":
+        return Way(
+            images, "ix_images_protected", (on_shelf(images, shelf), of_visibility, condition)
+        )
+    index = _TERM_INDEXES.get(term.column)
+    if index is None or term.kind in ("outside", "unprotected"):
+        return None
+    if term.column in _WITHOUT_SHELF:
+        where: tuple[ColumnElement[bool], ...] = (condition,)
+        return Way(images, index, where, (on_shelf(images, shelf),))
+    if term.column in _UNDER_VISIBILITY:
+        return Way(images, index, (on_shelf(images, shelf), of_visibility, condition))
+    return Way(images, index, (on_shelf(images, shelf), condition))
+
+
+def _through(table: sa.Table, term: Term, number: int, shelf: Shelf, visibility: str | None) -> Way:
+    value: ColumnElement[Any] = sa.bindparam(f"f{number}", required=True)
+    key = table.c.tag if term.kind == "tag" else table.c.digest
+    where: list[ColumnElement[bool]] = [key == value, on_shelf(table, shelf)]
+    if visibility is not None:
+        where.append(table.c.visibility == word(visibility))
+    return Way(
+        table,
+        f"ix_{table.name}_{key.name}",
+        tuple(where),
+        (),
+        {"created_at": table.c.created_at, "id": table.c.image_id},
+    )
+
+
+def best_ordered(terms: Iterable[Term]) -> list[int]:
+    """The numbers of the terms that can lead a page in its order, the most promising first."""
+    found = [
+        (ORDERED.index(name), number)
+        for number, term in enumerate(terms)
+        if (name := term.kind if term.kind in ORDERED else term.column) in ORDERED
+        and term.kind in ("tag", "property", "protected", "equal")
+    ]
+    return [number for _, number in sorted(found)]
