@@ -46,12 +46,12 @@ class Recognition:
         self._is_head_taken = False
         self._size_bytes = 0
         self._simple: list[oslo.FileInspector] = []
-        self._long: Vmdk | Vhdx | None = None
+        self._long: list[Vmdk | Vhdx] = []
 
     @property
     def is_satisfied(self) -> bool:
         """True when what follows need only be counted."""
-        return self._is_head_taken and (self._long is None or self._long.is_satisfied)
+        return self._is_head_taken and all(each.is_satisfied for each in self._long)
 
     def take(self, chunk: bytes) -> None:
         """Look at the next bytes."""
@@ -63,8 +63,9 @@ class Recognition:
                 return
             self._take_head()
             chunk = chunk[room:]
-        if self._long is not None and chunk:
-            self._long.take(chunk)
+        if chunk:
+            for each in self._long:
+                each.take(chunk)
 
     def finish(self) -> list[Recognized]:
         """Every format found; empty means raw. Nothing may be taken afterwards."""
@@ -75,10 +76,7 @@ class Recognition:
             for each in self._simple
             if each.complete and each.format_match
         ]
-        if self._long is not None:
-            recognized = self._long.finish()
-            if recognized is not None:
-                found.append(recognized)
+        found += [each for long in self._long if (each := long.finish()) is not None]
         return found
 
     def _take_head(self) -> None:
@@ -94,12 +92,9 @@ class Recognition:
                 inspector.eat_chunk(head)
                 inspector.finish()
                 self._simple.append(inspector)
-        if Vmdk.may_be(head):
-            self._long = Vmdk()
-        elif Vhdx.may_be(head):
-            self._long = Vhdx()
-        if self._long is not None:
-            self._long.take(head)
+        self._long = [kind() for kind in (Vmdk, Vhdx) if kind.may_be(head)]
+        for each in self._long:
+            each.take(head)
 
     def _virtual_size(self, inspector: oslo.FileInspector) -> int:
         match inspector:
@@ -227,6 +222,7 @@ class Vmdk:
         self._inspector = oslo.VMDKInspector()
         self._text = bytearray()
         self._is_text = False
+        self._is_text_whole = False
         self._is_begun = False
         self._is_broken = False
         self._tail = b""
@@ -241,7 +237,7 @@ class Vmdk:
     def is_satisfied(self) -> bool:
         """True when the descriptor is there; of the rest only the last bytes matter."""
         if self._is_text:
-            return len(self._text) >= oslo.VMDKInspector.DESC_MAX_SIZE
+            return self._is_text_whole
         return self._is_begun and (self._is_broken or self._has_descriptor)
 
     def take(self, chunk: bytes) -> None:
@@ -250,7 +246,7 @@ class Vmdk:
             self._is_begun = True
             self._is_text = not chunk.startswith(b"KDMV")
         if self._is_text:
-            self._text += memoryview(chunk)[: oslo.VMDKInspector.DESC_MAX_SIZE - len(self._text)]
+            self._take_text(chunk)
         elif self._is_broken:
             return
         elif self._has_descriptor:
@@ -258,6 +254,13 @@ class Vmdk:
                 self._tail = (self._tail + chunk[-_FOOTER_BYTES:])[-_FOOTER_BYTES:]
         else:
             self._show(chunk)
+
+    def _take_text(self, chunk: bytes) -> None:
+        if not self._is_text_whole:
+            # Up to the first zero byte, like QEMU, which reads it as a C string.
+            text, zero, _ = chunk.partition(b"\0")
+            self._text += text[: oslo.VMDKInspector.DESC_MAX_SIZE - len(self._text)]
+            self._is_text_whole = bool(zero) or len(self._text) >= oslo.VMDKInspector.DESC_MAX_SIZE
 
     def finish(self) -> Recognized | None:
         """The format, or None when the text is no descriptor."""
@@ -279,8 +282,7 @@ class Vmdk:
         )
 
     def _finish_text(self) -> Recognized | None:
-        # Like QEMU, which reads it as a C string.
-        text = bytes(self._text).partition(b"\0")[0]
+        text = bytes(self._text)
         if b"createtype" not in text.lower():
             return None
         self._show(text.ljust(64, b"\n"))
@@ -292,11 +294,11 @@ class Vmdk:
     def _show(self, chunk: bytes) -> None:
         try:
             self._inspector.eat_chunk(chunk)
-        except (oslo.ImageFormatError, struct.error, ValueError):
+        except (oslo.ImageFormatError, struct.error):
             self._is_broken = True
 
     def _recognized(self, virtual_size_bytes: int) -> Recognized:
-        failed = set(_failed_checks(self._inspector))
+        failed = set(_failed_checks(self._inspector, "descriptor"))
         if not _is_descriptor_plain(self._inspector.desc_text or ""):
             failed.add("descriptor")
         return Recognized("vmdk", virtual_size_bytes, frozenset(failed))
@@ -336,11 +338,12 @@ def _is_descriptor_plain(text: str) -> bool:
     return True
 
 
-def _failed_checks(inspector: oslo.FileInspector) -> frozenset[str]:
+def _failed_checks(inspector: oslo.FileInspector, unjudged: str = "structure") -> frozenset[str]:
+    """Names of the checks that fail; `unjudged` when the inspector could not even begin."""
     try:
         inspector.safety_check()
     except oslo.SafetyCheckFailed as failed:
         return frozenset(failed.failures)
     except oslo.ImageFormatError:
-        return frozenset({"structure"})
+        return frozenset({unjudged})
     return frozenset()

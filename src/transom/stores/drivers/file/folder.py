@@ -104,6 +104,12 @@ class Folder:
                 self.name, f"its folder {self.root} is gone; mount it, or bring it back"
             )
 
+    def require_partial(self) -> None:
+        """Make the folder of partial objects, if it could not be made when the store was opened."""
+        if self._sign != self.partial:
+            self.partial.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            self._sign = self.partial
+
     def free_bytes(self) -> int:
         """Room left on the file system, for this user."""
         facts = os.statvfs(self.partial)

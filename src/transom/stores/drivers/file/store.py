@@ -7,7 +7,6 @@ import contextlib
 import errno
 import io
 import os
-import stat
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from pathlib import Path
@@ -111,18 +110,20 @@ class FileStore:
         path = self._folder.path(key)
         try:
             file = io.FileIO(path, "r")
+        except IsADirectoryError as error:
+            raise StoreFailed(
+                self.name, f"{path} is not a file; take it out of the store's folder"
+            ) from error
         except OSError as error:
             raise self._folder.explained(error, key) from error
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            file.close()
-            raise StoreFailed(self.name, f"{path} is not a file; remove it from the store's folder")
-        return file, facts.st_size
+        return file, os.fstat(file.fileno()).st_size
 
     def _delete(self, key: str) -> None:
         try:
-            self._folder.path(key).unlink(missing_ok=True)
+            # In this order: a commit that runs meanwhile either finds no partial object to publish,
+            # or has published it before the second step.
             self._folder.remove_partial(key)
+            self._folder.path(key).unlink(missing_ok=True)
             self._folder.require_sign()
         except OSError as error:
             if error.errno in NO_PERMISSION:
@@ -133,6 +134,7 @@ class FileStore:
 
     def _probe(self) -> None:
         # `~` is in no key, so a probe is never taken for an object.
+        self._folder.require_partial()
         probe = self._folder.partial / f"{MARK}probe-{os.getpid()}-{id(self)}"
         try:
             probe.write_bytes(b"probe")
@@ -181,6 +183,9 @@ class FileStore:
                             modified_at=facts.st_mtime,
                             token=file.name,
                         )
+        except FileNotFoundError:
+            # A store on a read-only disk may have none.
+            self._folder.require_sign()
         except OSError as error:
             raise self._folder.explained(error) from error
 

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import functools
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -34,6 +35,8 @@ _BATCHED_BYTES_MAX = 32 * MIB
 _SYNC_EVERY_BYTES = 32 * MIB
 _UNSYNCED_BYTES_MAX = 256 * MIB
 """A writer that is so far ahead of the disk waits for it, so that the last sync is short."""
+_MARK = re.compile(rb"([0-9]{20}) ([0-9a-z-]*)\n")
+"""The durable length of a partial object in bytes, and the id of the boot it was noted in."""
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
@@ -125,13 +128,24 @@ class FileWriter:
         await run_to_end(self._folder.io, self._remove)
 
     async def detach(self) -> None:
-        """Write what is held, and leave the partial object for `reopen`."""
+        """Write what is held, and leave the partial object for `reopen`; also when that fails, so
+        that what was written before is not lost."""
         if self._is_over:
             return
-        await self._write_batch()
-        await self._settle_sync()
-        self._is_over = True
-        await run_to_end(self._folder.io, self._close)
+        try:
+            await self._write_batch()
+            await self._settle_sync()
+        finally:
+            self._is_over = True
+            self._drop_batch()
+            if self._syncing is not None:
+                await settled(self._syncing)
+            await run_to_end(self._folder.io, self._close)
+
+    def __del__(self) -> None:
+        # Ends the lock of a Writer that nobody ended, so that its object can be reopened.
+        self._drop_batch()
+        self._close()
 
     async def __aenter__(self) -> Self:
         self._require_open()
@@ -213,6 +227,7 @@ class FileWriter:
 
     def _create(self) -> None:
         folder = self._folder
+        folder.require_partial()
         if folder.path(self._key).exists():
             raise StoreFailed(folder.name, f"the key {self._key} is in use")
         if self._size_hint and self._size_hint > folder.free_bytes():
@@ -225,7 +240,7 @@ class FileWriter:
                 folder.name, f"the key {self._key} is in use by another write"
             ) from None
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._fd)
             self._write_mark()
         except OSError:
             self._remove()
@@ -236,7 +251,7 @@ class FileWriter:
         try:
             self._fd = os.open(self._partial, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
-                self._lock()
+                self._claim()
                 self._take_up()
             except BaseException:
                 self._close()
@@ -244,9 +259,9 @@ class FileWriter:
         except OSError as error:
             raise folder.explained(error, self._key) from error
 
-    def _lock(self) -> None:
+    def _claim(self) -> None:
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._fd)
         except BlockingIOError:
             raise StoreUnavailable(
                 self._folder.name, "this data is being written by another process"
@@ -255,8 +270,16 @@ class FileWriter:
         if self._folder.path(self._key).exists():
             self._folder.remove_partial(self._key)
             raise KeyMissing(self._key)
-        if not os.path.samestat(self._partial.stat(), os.fstat(self._fd)):
+        if not self._is_ours():
             raise KeyMissing(self._key)
+
+    def _is_ours(self) -> bool:
+        """Whether the partial object of this name is the one that is open here: another may have
+        been made since ours was deleted."""
+        try:
+            return os.path.samestat(self._partial.stat(), os.fstat(self._fd))
+        except FileNotFoundError:
+            return False
 
     def _take_up(self) -> None:
         size_bytes = os.fstat(self._fd).st_size
@@ -301,7 +324,7 @@ class FileWriter:
         if folder.is_synced:
             os.fsync(self._fd)
         is_new = _make_folder(final.parent)
-        if not os.path.samestat(self._partial.stat(), os.fstat(self._fd)):
+        if not self._is_ours():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._partial))
         try:
             _rename_to_new(self._partial, final)
@@ -326,7 +349,7 @@ class FileWriter:
             # The caller was cancelled while the commit ran, so nobody knows of the object.
             if self._is_committed:
                 self._folder.path(self._key).unlink(missing_ok=True)
-            if self._fd >= 0:
+            if self._fd >= 0 and self._is_ours():
                 self._folder.remove_partial(self._key)
         except OSError as error:
             _log.warning(
@@ -341,6 +364,16 @@ class FileWriter:
                 with contextlib.suppress(OSError):
                     os.close(fd)
         self._fd = self._mark_fd = -1
+
+
+def _lock(fd: int) -> None:
+    """Claim the file for this process. Raises BlockingIOError while another one has it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # A file system without locks can still hold images; leases of the catalog keep order there.
+        if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK):
+            raise
 
 
 def _make_folder(folder: Path) -> bool:
@@ -377,10 +410,10 @@ def _sync_folder(folder: Path) -> None:
 def _read_mark(path: Path) -> tuple[str, int]:
     """The boot in which the mark was written, and the bytes that were on disk then."""
     try:
-        size_bytes, boot = path.read_text(encoding="ascii").split()
-        return boot, int(size_bytes)
-    except (FileNotFoundError, ValueError):
-        return "", 0
+        found = _MARK.fullmatch(path.read_bytes())
+    except FileNotFoundError:
+        found = None
+    return (found[2].decode(), int(found[1])) if found else ("", 0)
 
 
 @functools.cache
