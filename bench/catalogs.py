@@ -2,133 +2,139 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench import dataset
 from bench.postgres import Postgres
 from bench.sides import glance, limit, transom
 
-_STAMP = "seeded-by"
+_ROOT = Path(__file__).resolve().parent.parent
+_AT_ONCE = 2
+
+
+class Folder:
+    """Where a run keeps its things: the database cluster, the catalogs, and `work`, which goes
+    when the run ends."""
+
+    def __init__(self, path: Path, workers: int = 1) -> None:
+        self.path = path
+        self.postgres = path / "postgres"
+        self.work = path / "work"
+        self.stamps = path / "stamps"
+        self._workers = workers
+
+    def glance(self, postgres: Postgres) -> glance.Glance:
+        """Glance over the databases of `postgres`."""
+        return glance.Glance(self.path / "venv-glance", self.work, postgres)
+
+    def transom(self) -> transom.Transom:
+        """Transom over data folders under this one."""
+        return transom.Transom(self.path / "transom", self._workers)
+
+    def sqlite_limit(self, name: str) -> Path:
+        """The file of one of the limit program's SQLite catalogs."""
+        return self.path / f"{name}.db"
 
 
 class Catalogs:
-    """The catalogs of all sides. A catalog's name says its side and its size; `done` stamps tell
-    by which version of the schema and the data set it was seeded, so a stale one is made anew."""
+    """The catalogs of all sides, named after side and size. A stamp for each tells by which
+    version of schema and data set it was seeded, so that a stale one is made anew."""
 
-    def __init__(
-        self,
-        folder: Path,
-        postgres: Postgres,
-        glance_side: glance.Glance,
-        transom_side: transom.Transom,
-    ) -> None:
+    def __init__(self, folder: Folder, postgres: Postgres) -> None:
         self._folder = folder
         self._postgres = postgres
-        self._glance = glance_side
-        self._transom = transom_side
-        self._stamps = folder / "stamps"
 
-    def sqlite_limit(self, count: int) -> Path:
-        """The file of the limit program's SQLite catalog."""
-        return self._folder / f"limit_{count}.db"
-
-    def database(self, side: str, count: int) -> str:
-        """The name of a side's PostgreSQL database."""
-        return f"{side}_{count}"
-
-    def prepare(self, sides: Iterable[str], sizes: Iterable[int]) -> dict[str, str]:
+    def prepare(self, sides: Sequence[str], sizes: Iterable[int]) -> dict[str, str]:
         """Seed what is missing, two at a time; what failed, by name, with the reason."""
-        wanted = [
-            (f"{side}_{count}", self._version(side), self._maker(side, count))
-            for count in sorted(sizes, reverse=True)
-            for side in sides
-        ]
-        missing = [item for item in wanted if not self._is_done(item[0], item[1])]
+        wanted = [(side, count) for count in sorted(sizes, reverse=True) for side in sides]
+        missing = [item for item in wanted if not self._is_done(*item)]
         failures: dict[str, str] = {}
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            futures = {name: pool.submit(self._make, name, *rest) for name, *rest in missing}
-            try:
-                for name, future in futures.items():
-                    error = future.exception()
-                    if error is not None:
-                        failures[name] = f"{type(error).__name__}: {error}"
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        running: list[tuple[str, int, float, subprocess.Popen[str]]] = []
+        try:
+            while missing or running:
+                while missing and len(running) < _AT_ONCE:
+                    side, count = missing.pop(0)
+                    running.append((side, count, time.monotonic(), self._seed(side, count)))
+                for item in [item for item in running if item[3].poll() is not None]:
+                    running.remove(item)
+                    side, count, began, process = item
+                    name = f"{side}_{count}"
+                    if process.returncode:
+                        failures[name] = (process.stdout.read() if process.stdout else "")[-2000:]
+                        continue
+                    self._folder.stamps.mkdir(exist_ok=True)
+                    (self._folder.stamps / name).write_text(_version(side))
+                    print(f"  seeded {name} in {time.monotonic() - began:.0f} s", flush=True)
+                time.sleep(0.1)
+        finally:
+            for *_, process in running:
+                process.terminate()
+            for *_, process in running:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=10)
+                process.kill()
         return failures
 
     def copy_for_work(self, side: str, count: int) -> str:
-        """A copy of a catalog that may be written to; the name under which it is started."""
-        name = f"{side}_work"
+        """A copy of a catalog that may be written to; its name."""
+        name, source = f"{side}_work", f"{side}_{count}"
         if side in ("glance", "transom", "limit"):
-            self._postgres.create(name, self.database(side, count))
+            self._postgres.create(name, source)
         if side == "limit-sqlite":
-            shutil.copy(self.sqlite_limit(count), self._folder / f"{name}.db")
+            shutil.copy(self._folder.sqlite_limit(source), self._folder.sqlite_limit(name))
         if side in ("transom", "sqlite"):
-            shutil.rmtree(self._transom.data(name), ignore_errors=True)
-            shutil.copytree(self._transom.data(f"{side}_{count}"), self._transom.data(name))
+            data = self._folder.transom().data
+            shutil.rmtree(data(name), ignore_errors=True)
+            shutil.copytree(data(source), data(name))
         return name
 
-    def _maker(self, side: str, count: int) -> Callable[[], None]:
-        name = f"{side}_{count}"
-        database = self.database(side, count)
+    def remove_copies(self, sides: Iterable[str]) -> None:
+        """Remove all copies that were made for work."""
+        for side in sides:
+            name = f"{side}_work"
+            if side in ("glance", "transom", "limit"):
+                self._postgres.drop(name)
+            shutil.rmtree(self._folder.transom().data(name), ignore_errors=True)
+            for path in self._folder.path.glob(f"{name}.db*"):
+                path.unlink()
 
-        def in_postgres(seed: Callable[[str], None]) -> None:
-            half = f"half_{database}"
-            self._postgres.create(half)
-            seed(half)
-            self._postgres.drop(database)
-            self._postgres.rename(half, database)
+    def _seed(self, side: str, count: int) -> subprocess.Popen[str]:
+        (self._folder.stamps / f"{side}_{count}").unlink(missing_ok=True)
+        return subprocess.Popen(
+            [
+                sys.executable, "-m", "bench.seed",
+                str(self._folder.path), str(self._postgres.port), side, str(count),
+            ],
+            cwd=_ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+        )  # fmt: skip
 
-        def make() -> None:
-            if side == "glance":
-                in_postgres(lambda half: self._glance.seed(half, count))
-            elif side == "limit":
-                in_postgres(lambda half: limit.seed_postgres(self._postgres, half, count))
-            elif side == "limit-sqlite":
-                for path in self._folder.glob(f"{name.replace('limit-sqlite', 'limit')}.db*"):
-                    path.unlink()
-                limit.seed_sqlite(self.sqlite_limit(count), count)
-            else:
-                shutil.rmtree(self._transom.data(name), ignore_errors=True)
-                if side == "sqlite":
-                    self._transom.seed(name, self._transom.sqlite(name), count)
-                    return
+    def _is_done(self, side: str, count: int) -> bool:
+        stamp = self._folder.stamps / f"{side}_{count}"
+        return stamp.exists() and stamp.read_text() == _version(side)
 
-                def seed(half: str) -> None:
-                    self._transom.seed(name, self._postgres.url(half), count)
-                    self._postgres.settle(half)
 
-                in_postgres(seed)
-
-        return make
-
-    def _make(self, name: str, version: str, maker: Callable[[], None]) -> None:
-        began = time.monotonic()
-        maker()
-        self._stamps.mkdir(exist_ok=True)
-        (self._stamps / name).write_text(version)
-        print(f"  seeded {name} in {time.monotonic() - began:.0f} s", flush=True)
-
-    def _is_done(self, name: str, version: str) -> bool:
-        stamp = self._stamps / name
-        return stamp.exists() and stamp.read_text() == version
-
-    def _version(self, side: str) -> str:
-        """Changes whenever a side's seeded catalog would come out differently."""
-        files = [Path(dataset.__file__)]
-        if side == "glance":
-            files += [Path(glance.__file__), glance.REQUIREMENTS]
-        elif side.startswith("limit"):
-            files += [Path(limit.__file__), Path(limit.schema.__file__)]
-        else:
-            files += transom.schema_files()
-        digest = hashlib.sha256()
-        for file in files:
-            digest.update(file.read_bytes())
-        return digest.hexdigest()
+def _version(side: str) -> str:
+    """Changes whenever a side's seeded catalog would come out differently."""
+    files = [Path(dataset.__file__)]
+    if side == "glance":
+        files += [glance.REQUIREMENTS]
+    elif side.startswith("limit"):
+        files += [Path(limit.__file__), Path(limit.schema.__file__)]
+    else:
+        files += transom.schema_files()
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

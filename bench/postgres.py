@@ -32,12 +32,13 @@ _OPTIONS = {
 class Postgres:
     """The cluster in `folder`; databases in it are kept as long as the folder is."""
 
-    def __init__(self, folder: Path, logs: Path) -> None:
+    def __init__(self, folder: Path, logs: Path, port: int | None = None) -> None:
+        """`port`: of a cluster that another process started."""
         self._folder = folder
         self._logs = logs
         self._bin = postgres_bin()
         self._user = _ordinary_user()
-        self.port = free_port()
+        self.port = port or free_port()
         self.server: Server | None = None
 
     def start(self) -> None:

@@ -6,6 +6,7 @@ python -m bench [--quick] [--only list,show,…] [--sizes 1000,100000] [--json F
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shutil
 import signal
@@ -20,12 +21,12 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from bench import machine
-from bench.catalogs import Catalogs
+from bench.catalogs import Catalogs, Folder
 from bench.machine import ToolMissing
 from bench.measures import data, requests, starting
 from bench.postgres import Postgres
 from bench.processes import Server, StartFailed, free_port, listens
-from bench.sides import glance, transom
+from bench.sides import glance
 from bench.sides.side import Side
 from bench.table import Results
 
@@ -139,8 +140,6 @@ class Bench:
         self._repetitions = 1 if options.quick else 3
         self._body_bytes = (128 << 20) if options.quick else (1 << 30)
         self._small_bytes = (4 << 20) if options.quick else (40 << 20)
-        self._folder: Path = options.folder.resolve()
-        self._work = self._folder / "work"
         self._smallest, self._largest = min(options.sizes), max(options.sizes)
 
     def run(self) -> None:
@@ -165,27 +164,29 @@ class Bench:
 
     def _prepare(self) -> None:
         options = self._options
-        for program in ("wrk",):
-            machine.need(program, program)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        machine.need("wrk", "wrk")
+        path: Path = options.folder.resolve()
+        path.mkdir(parents=True, exist_ok=True)
+        self._stack.enter_context(_alone(path))
         if options.clean:
-            self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            self._stack.callback(shutil.rmtree, path, ignore_errors=True)
+        self._folder = Folder(path, options.workers)
+        self._work = self._folder.work
         shutil.rmtree(self._work, ignore_errors=True)
         self._work.mkdir()
         self._stack.callback(shutil.rmtree, self._work, ignore_errors=True)
-        self._results.facts.update(machine.describe(self._folder))
-        self._postgres = Postgres(self._folder / "postgres", self._folder)
+        self._results.facts.update(machine.describe(path))
+        self._postgres = Postgres(self._folder.postgres, path)
         self._stack.callback(self._postgres.stop)
         self._postgres.start()
-        self._glance = glance.Glance(
-            self._folder / "venv-glance", self._work / "glance", self._postgres
-        )
+        self._glance = self._folder.glance(self._postgres)
+        self._transom = self._folder.transom()
+        self._catalogs = Catalogs(self._folder, self._postgres)
+        self._stack.callback(self._catalogs.remove_copies, options.sides)
         if "glance" in options.sides:
             self._glance.install()
             self._results.facts["glance"] = self._glance.version
-        self._transom = transom.Transom(self._folder / "transom", options.workers)
-        self._catalogs = Catalogs(self._folder, self._postgres, self._glance, self._transom)
-        print("seeding what is missing", flush=True)
+        print("seeding the catalogs that are missing", flush=True)
         failures = self._catalogs.prepare(options.sides, options.sizes)
         for name, reason in failures.items():
             self._results.problem(f"{name} could not be seeded: {reason}")
@@ -216,7 +217,7 @@ class Bench:
         if side == "limit":
             database, threads = self._postgres.url(name), "2"
         else:
-            database = str(self._folder / f"{name.replace('limit-sqlite_1', 'limit_1')}.db")
+            database = str(self._folder.sqlite_limit(name))
             threads = "1"
         port = free_port()
         argv = [sys.executable, "-m", "bench.limits.catalog", str(port), database, threads]
@@ -375,6 +376,19 @@ class Bench:
 
 
 _PROJECT = glance.dataset.project_id(0)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two runs would take each other's databases and processors away."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartFailed(
+                f"another run works in {folder}: wait for it, or name another --folder"
+            ) from None
+        yield
 
 
 def _upload_title(file: Path) -> str:

@@ -9,6 +9,7 @@ the request, so that it behaves as it does after a token was found in the cache.
 from __future__ import annotations
 
 import configparser
+import os
 import subprocess
 import venv
 from collections.abc import Iterator
@@ -77,9 +78,9 @@ def member(project: str) -> dict[str, str]:
 class Glance:
     """Glance over databases of one PostgreSQL cluster."""
 
-    def __init__(self, environment: Path, folder: Path, postgres: Postgres) -> None:
+    def __init__(self, environment: Path, work: Path, postgres: Postgres) -> None:
         self._environment = environment
-        self._folder = folder
+        self._folder = work / f"glance-{os.getpid()}"
         self._postgres = postgres
         self.version = ""
 
@@ -132,7 +133,6 @@ class Glance:
                                 copy.write_row(line)
                 for _, definition in indexes:
                     connection.execute(definition.encode())
-        self._postgres.settle(database)
 
     def start(self, database: str) -> tuple[str, Server]:
         """Start on `database`; the URL and the server. Raises StartFailed."""

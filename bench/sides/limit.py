@@ -68,11 +68,12 @@ def seed_postgres(postgres: Postgres, database: str, count: int) -> None:
                         for line in lines:
                             copy.write_row(line)
             connection.execute(schema.INDEXES.encode())
-    postgres.settle(database)
 
 
 def seed_sqlite(path: Path, count: int) -> None:
     """Make an SQLite file with `count` images."""
+    for old in path.parent.glob(f"{path.name}*"):
+        old.unlink()
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = OFF")
