@@ -198,9 +198,11 @@ class Face:
     async def _route(self, call: Call, segments: list[str]) -> Response:
         found = self._paths.find(segments)
         method = call.request.method
-        if found is None or next(iter(found[0].values())).needs_token:
-            if found is not None:
-                call.face = next(iter(found[0].values())).face
+        # Logging in needs no token where looking at a token does: the method's own row decides.
+        row = None if found is None else found[0].get(method) or next(iter(found[0].values()))
+        if row is None or row.needs_token:
+            if row is not None:
+                call.face = row.face
             call.actor = await self._caller(call.request.headers)
             if call.face == "image" and call.version in COMPUTE_VERSIONS:
                 found = self._compute_instead(call, segments, found)
