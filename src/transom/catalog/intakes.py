@@ -25,6 +25,9 @@ from transom.model.image import GONE, Image, Location, Status
 IntakeKind = Literal["saving", "uploading"]
 """Upload into a store, or into the staging store; the status of the image meanwhile."""
 
+NOBODY = "nobody"
+"""The process of intakes that nobody works on any more."""
+
 _ACTIONS: dict[str, str] = {"saving": "upload data to", "uploading": "stage data for"}
 _COUNTED = [str(status) for status in Status if status not in {Status.KILLED, *GONE}]
 _STAGED = (Status.UPLOADING, Status.IMPORTING)
@@ -79,6 +82,15 @@ class Intakes:
         return await self._engine.read(
             lambda connection: [_intake_of(row) for row in connection.execute(statement).mappings()]
         )
+
+    async def disown(self, image_id: str, key: str) -> None:
+        """Leave the intake to the next sweep, as if its process had died."""
+        statement = (
+            sa.update(intakes)
+            .where(intakes.c.image_id == image_id, intakes.c.key == key)
+            .values(process_id=NOBODY)
+        )
+        await self._engine.write(lambda connection: connection.execute(statement).rowcount)
 
     async def get(self, image_id: str) -> Intake | None:
         """The intake that is under way for the image, if any."""

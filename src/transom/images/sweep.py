@@ -96,7 +96,12 @@ async def join(registry: Registry) -> None:
 async def _sweep_doomed(registry: Registry) -> int:
     cleaned = 0
     images = registry.catalog.images
-    for image_id, location in await images.doomed(limit=1000, now=now()):
+    doomed = await images.doomed(
+        limit=1000,
+        now=now(),
+        scrub_after_seconds=registry.settings.delete.scrub_after_seconds,
+    )
+    for image_id, location in doomed:
         try:
             await registry.stores.get(location.store).delete(location.key)
         except TransomError as error:

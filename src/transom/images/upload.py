@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from transom.errors import AnonymousRefused, FormatsMissing, StatusConflict
+from transom.errors import AnonymousRefused, FormatsMissing, StatusConflict, TransomError
 from transom.images.clock import now
 from transom.images.intake import Taken, take_in
 from transom.model.actor import Actor
@@ -102,8 +102,13 @@ async def _take(
 
 async def _undo(registry: Registry, store: Store, image_id: str, key: str) -> None:
     # The object goes before the row that remembers it: a crash in between leaves the sweep a trace.
-    await store.delete(key)
-    await registry.catalog.images.abandon_intake(image_id, key)
+    try:
+        await store.delete(key)
+    except TransomError as error:
+        _log.warning("image.undo_delayed", image_id=image_id, reason=str(error))
+        await registry.catalog.intakes.disown(image_id, key)
+    else:
+        await registry.catalog.images.abandon_intake(image_id, key)
 
 
 def new_key(image_id: str) -> str:
