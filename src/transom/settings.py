@@ -22,7 +22,7 @@ import msgspec
 
 from transom.errors import ConfigurationError
 
-SECRET = "masked"
+MASKED = "masked"
 DISK_FORMATS = (
     "ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop",
 )  # fmt: skip
@@ -32,7 +32,7 @@ _STORE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 def doc(text: str, *, secret: bool = False) -> msgspec.Meta:
     """The documentation of one key; `secret` keeps its value out of everything printed."""
-    return msgspec.Meta(description=text, extra={SECRET: secret})
+    return msgspec.Meta(description=text, extra={MASKED: secret})
 
 
 Count = Annotated[int, msgspec.Meta(ge=-1)]
@@ -567,7 +567,7 @@ def _options_of(prefix: str, kind: type[Group]) -> Iterator[tuple[str, str, obje
             text, secret = "", False
             while isinstance(info, msgspec.inspect.Metadata):
                 text = text or (info.extra_json_schema or {}).get("description", "")
-                secret = secret or bool((info.extra or {}).get(SECRET))
+                secret = secret or bool((info.extra or {}).get(MASKED))
                 info = info.type
             default = (
                 field.default_factory()
