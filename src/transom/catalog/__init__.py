@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from transom.catalog import migrations
 from transom.catalog.engine import Engine
+from transom.catalog.identity import Identities
 from transom.catalog.images import Images
 from transom.catalog.intakes import Intakes
 from transom.catalog.members import Members
@@ -28,6 +29,7 @@ class Catalog:
         self.members = Members(engine)
         self.intakes = Intakes(engine)
         self.processes = Processes(engine)
+        self.identity = Identities(engine)
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
