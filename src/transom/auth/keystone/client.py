@@ -7,6 +7,7 @@ from an answer is IdentityUnavailable: a token is called invalid only when Keyst
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import time
 from typing import TYPE_CHECKING
@@ -69,7 +70,6 @@ class KeystoneClient:
         self._http: httpx.AsyncClient | None = None
         self._own_token = ""
         self._own_token_ends = 0.0
-        self._own_token_began = 0.0
         self.skew_seconds = 0.0
         """How far Keystone's clock is ahead of ours, as seen at the last login."""
 
@@ -115,15 +115,16 @@ class KeystoneClient:
     # --- questions ---
 
     async def _describe(self, token: str, *, allow_expired: bool) -> Token | None:
-        answer = await self._ask(token, allow_expired=allow_expired)
-        if answer.status == 401:
-            # Keystone means our own token, or the one asked about; a fresh one of ours tells.
-            await self._log_in(unless_younger_seconds=5.0)
-            answer = await self._ask(token, allow_expired=allow_expired)
-            if answer.status == 401:
-                if await self._own_token_is_good():
-                    return None
+        own = await self._token()
+        answer = await self._ask(own, token, allow_expired=allow_expired)
+        if answer.status == 401 and not await self._is_good(own):
+            # Keystone meant our own token and not the one asked about.
+            own = await self._log_in(instead_of=own)
+            answer = await self._ask(own, token, allow_expired=allow_expired)
+            if answer.status == 401 and not await self._is_good(own):
                 raise _Failed("it refuses the service user's token")
+        if answer.status == 401:
+            return None
         if answer.status == 404:
             # 404 is a verdict only in Keystone's own words: proxies and wrong paths say it too.
             if _is_keystones_error(answer):
@@ -138,35 +139,29 @@ class KeystoneClient:
             raise _Failed("the service user may not validate tokens")
         return _described(answer)
 
-    async def _ask(self, token: str, *, allow_expired: bool) -> _Answer:
-        own = await self._token()
+    async def _ask(self, own: str, token: str, *, allow_expired: bool = False) -> _Answer:
         return await self._send(
             "GET",
             "/auth/tokens?nocatalog" + ("&allow_expired=1" if allow_expired else ""),
             headers={"x-auth-token": own, "x-subject-token": token},
         )
 
-    async def _own_token_is_good(self) -> bool:
-        own = await self._token()
-        answer = await self._send(
-            "GET", "/auth/tokens?nocatalog", headers={"x-auth-token": own, "x-subject-token": own}
-        )
-        return answer.status == 200
+    async def _is_good(self, own: str) -> bool:
+        return (await self._ask(own, own)).status == 200
 
     # --- logging in ---
 
     async def _token(self) -> str:
-        if time.monotonic() >= self._own_token_ends:
-            await self._log_in(unless_younger_seconds=0.0)
-        return self._own_token
+        own = self._own_token
+        if time.monotonic() < self._own_token_ends:
+            return own
+        return await self._log_in(instead_of=own)
 
-    async def _log_in(self, *, unless_younger_seconds: float) -> None:
-        """Have a token of our own that is not older than now, or than a few seconds."""
-        asked_at = time.monotonic()
+    async def _log_in(self, *, instead_of: str) -> str:
+        """A new token of our own; the one that somebody else has just got does as well."""
         async with self._login_lock:
-            # Somebody else has just done it while this caller waited.
-            if self._own_token and self._own_token_began > asked_at - unless_younger_seconds:
-                return
+            if self._own_token != instead_of:
+                return self._own_token
             answer = await self._send("POST", "/auth/tokens?nocatalog", body=self._credentials())
             if answer.status == 401:
                 log.error(
@@ -175,7 +170,6 @@ class KeystoneClient:
                     project=self._settings.project_name,
                     remedy="check [identity.keystone] username, password, project and domains",
                 )
-                self._own_token = ""
                 raise _Failed(
                     "it refuses the service user", pause_seconds=LOGIN_REFUSED_PAUSE_SECONDS
                 )
@@ -191,9 +185,9 @@ class KeystoneClient:
             life = ends - time.time() - self.skew_seconds
             now = time.monotonic()
             self._own_token = token
-            self._own_token_began = now
             # A short-lived token is renewed after half its life.
             self._own_token_ends = now + max(life - _RENEW_SECONDS_BEFORE_END, life / 2)
+            return token
 
     def _credentials(self) -> bytes:
         settings = self._settings
@@ -259,6 +253,8 @@ class KeystoneClient:
         if self._http is None:
             import httpx
 
+            # At level DEBUG it logs headers, and with them tokens.
+            logging.getLogger("httpcore").setLevel(logging.INFO)
             secure = self._base.startswith("https:")
             self._http = httpx.AsyncClient(
                 timeout=httpx.Timeout(self._answer_seconds, connect=CONNECT_SECONDS),

@@ -1,0 +1,1 @@
+"""Transom and a real Keystone."""

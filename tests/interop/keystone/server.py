@@ -1,0 +1,309 @@
+"""A real Keystone: installed from the package index, in an environment and a process of its own.
+
+The first use installs it and prepares a database and keys below `.cache`, which takes a minute;
+every server then starts from a copy of these within a few seconds. Nothing here imports Transom.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import grp
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+ROOT = Path(__file__).parents[3]
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+ADMIN_PASSWORD = "admin password of the tests"
+START_SECONDS = 90.0
+
+_CONF = """
+[DEFAULT]
+log_file = {folder}/keystone.log
+use_stderr = false
+[database]
+connection = sqlite:///{folder}/keystone.db?timeout=60
+[token]
+provider = {provider}
+expiration = {expiration}
+allow_expired_window = 172800
+[fernet_tokens]
+key_repository = {folder}/fernet
+[fernet_receipts]
+key_repository = {folder}/fernet
+[credential]
+key_repository = {folder}/credential
+[jwt_tokens]
+jws_public_key_repository = {folder}/jws/public
+jws_private_key_repository = {folder}/jws/private
+[identity]
+password_hash_rounds = 4
+[cache]
+enabled = true
+backend = oslo_cache.dict
+[oslo_policy]
+enforce_scope = true
+enforce_new_defaults = true
+"""
+
+# Without its cache a Keystone works a second on every call; one process keeps the cache true.
+_UWSGI = """
+[uwsgi]
+module = keystone.wsgi.api:application
+http-socket = 127.0.0.1:{port}
+env = OS_KEYSTONE_CONFIG_FILES={folder}/keystone.conf
+buffer-size = 65535
+master = false
+processes = 1
+threads = 4
+lazy-apps = true
+need-app = true
+disable-logging = true
+"""
+
+
+def environment() -> Path:
+    """A virtual environment with Keystone in it; made on first use."""
+    name = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    folder = ROOT / ".cache" / f"keystone-{name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        # Test processes that run side by side share the work.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "ready").exists():
+            _install(folder / "venv")
+            _prepare(folder)
+            (folder / "ready").touch()
+    return folder
+
+
+def _install(venv: Path) -> None:
+    shutil.rmtree(venv, ignore_errors=True)
+    uv = shutil.which("uv")
+    if uv:
+        _run([uv, "venv", "--quiet", "--python", sys.executable, str(venv)])
+        install = [uv, "pip", "install", "--quiet", "--python", str(venv / "bin/python")]
+    else:
+        _run([sys.executable, "-m", "venv", str(venv)])
+        install = [str(venv / "bin/pip"), "install", "--quiet"]
+    _run([*install, "--requirement", str(REQUIREMENTS)])
+
+
+def _prepare(folder: Path) -> None:
+    """A database with the bootstrap's users and roles, and keys of every kind."""
+    template = folder / "template"
+    shutil.rmtree(template, ignore_errors=True)
+    for name in ("fernet", "credential", "jws/public", "jws/private"):
+        (template / name).mkdir(parents=True, mode=0o700)
+    _write_conf(template, provider="fernet", expiration=3600)
+    manage = [
+        str(folder / "venv/bin/keystone-manage"),
+        "--config-file",
+        f"{template}/keystone.conf",
+    ]
+    owner = [
+        "--keystone-user",
+        getpass.getuser(),
+        "--keystone-group",
+        grp.getgrgid(os.getgid()).gr_name,
+    ]
+    _run([*manage, "db_sync"])
+    _run([*manage, "fernet_setup", *owner])
+    _run([*manage, "credential_setup", *owner])
+    _run([*manage, "create_jws_keypair", *owner], cwd=template)
+    (template / "public.pem").rename(template / "jws/public/public.pem")
+    (template / "private.pem").rename(template / "jws/private/private.pem")
+    _run([*manage, "bootstrap", "--bootstrap-password", ADMIN_PASSWORD])
+    with sqlite3.connect(template / "keystone.db") as database:
+        database.execute("pragma journal_mode = wal")
+    database.close()
+
+
+def _write_conf(folder: Path, *, provider: str, expiration: int) -> None:
+    (folder / "keystone.conf").write_text(
+        _CONF.format(folder=folder, provider=provider, expiration=expiration)
+    )
+
+
+def _run(command: list[str], cwd: Path | None = None) -> None:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+
+
+def free_port() -> int:
+    """A port of the loopback interface that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class KeystoneServer:
+    """One running Keystone with a database of its own."""
+
+    def __init__(self, folder: Path, *, provider: str = "fernet", expiration: int = 3600) -> None:
+        made = environment()
+        shutil.copytree(made / "template", folder, dirs_exist_ok=True)
+        self._folder = folder
+        self._provider = provider
+        self.configure(expiration=expiration)
+        self.port = free_port()
+        (folder / "uwsgi.ini").write_text(_UWSGI.format(folder=folder, port=self.port))
+        self._uwsgi = made / "venv/bin/uwsgi"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The base of the v3 API."""
+        return f"http://127.0.0.1:{self.port}/v3"
+
+    def configure(self, *, expiration: int) -> None:
+        """Choose the life of tokens in seconds, for the next start."""
+        _write_conf(self._folder, provider=self._provider, expiration=expiration)
+
+    def start(self) -> Self:
+        """Start it and wait until it answers."""
+        with (self._folder / "uwsgi.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                [str(self._uwsgi), "--ini", str(self._folder / "uwsgi.ini")],
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                if httpx.get(self.url, timeout=5, trust_env=False).status_code == 200:
+                    return self
+            except httpx.HTTPError:
+                pass
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                log = (self._folder / "uwsgi.log").read_text(errors="replace")
+                self.stop()
+                raise RuntimeError(f"Keystone did not start:\n{log[-4000:]}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """End it at once, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        """Let it hang: it takes connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+
+class Cloud:
+    """The administrator's hands: users, projects, roles and tokens of a running Keystone."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        # uWSGI closes connections without saying so: take a new one for every call.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.Client(base_url=url, timeout=60, limits=limits, trust_env=False)
+        self.admin_token = self.token("admin", ADMIN_PASSWORD, project="admin")
+        self.roles = {
+            role["name"]: role["id"] for role in self.call("GET", "/roles").json()["roles"]
+        }
+
+    def close(self) -> None:
+        """Free connections."""
+        self._http.close()
+
+    def call(
+        self, method: str, path: str, body: Any = None, *, token: str | None = None, **headers: str
+    ) -> httpx.Response:
+        """One call that must succeed, as the administrator unless another token is given."""
+        answer = self._http.request(
+            method,
+            path,
+            json=body,
+            headers={"x-auth-token": token or self.admin_token, **headers},
+        )
+        if answer.status_code >= 400:
+            raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text}")
+        return answer
+
+    def token(
+        self,
+        user: str,
+        password: str,
+        *,
+        project: str | None = None,
+        domain: str | None = None,
+        system: bool = False,
+        trust: str | None = None,
+    ) -> str:
+        """Log in by user name and password; without any scope the token is unscoped."""
+        scope: Any = "unscoped"
+        if project:
+            scope = {"project": {"name": project, "domain": {"id": "default"}}}
+        elif domain:
+            scope = {"domain": {"id": domain}}
+        elif system:
+            scope = {"system": {"all": True}}
+        elif trust:
+            scope = {"OS-TRUST:trust": {"id": trust}}
+        identity = {
+            "methods": ["password"],
+            "password": {"user": {"name": user, "domain": {"id": "default"}, "password": password}},
+        }
+        return self._log_in({"identity": identity, "scope": scope})
+
+    def application_token(self, credential: dict[str, Any]) -> str:
+        """Log in by an application credential."""
+        identity = {
+            "methods": ["application_credential"],
+            "application_credential": {"id": credential["id"], "secret": credential["secret"]},
+        }
+        return self._log_in({"identity": identity})
+
+    def _log_in(self, auth: dict[str, Any]) -> str:
+        answer = self._http.post("/auth/tokens", json={"auth": auth})
+        if answer.status_code != 201:
+            raise RuntimeError(f"login: {answer.status_code} {answer.text}")
+        return answer.headers["x-subject-token"]
+
+    def project(self, name: str) -> str:
+        """Create a project; its id."""
+        made = self.call("POST", "/projects", {"project": {"name": name, "domain_id": "default"}})
+        return str(made.json()["project"]["id"])
+
+    def user(
+        self, name: str, password: str, *, project: str | None = None, roles: Iterable[str] = ()
+    ) -> str:
+        """Create a user with roles in a project; its id."""
+        made = self.call(
+            "POST",
+            "/users",
+            {"user": {"name": name, "password": password, "domain_id": "default"}},
+        )
+        user_id = str(made.json()["user"]["id"])
+        for role in roles:
+            self.call("PUT", f"/projects/{project}/users/{user_id}/roles/{self.roles[role]}")
+        return user_id
+
+    def revoke(self, token: str) -> None:
+        """End a token."""
+        self.call("DELETE", "/auth/tokens", **{"x-subject-token": token})
