@@ -167,6 +167,8 @@ def _kind(schema: dict[str, Any]) -> str:
             return f"list of {_kind(items)}"
         case {"type": "string", "format": "binary"}:
             return "bytes"
+        case {"type": [*kinds]}:
+            return " or ".join(kinds)
         case {"type": kind}:
             return str(kind)
         case _:

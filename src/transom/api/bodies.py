@@ -36,11 +36,14 @@ Size = Annotated[int, Meta(ge=0)]
 Requirement = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 CUSTOM_PROPERTIES = {
-    "type": "string",
-    "pattern": _PLAIN,
-    "description": "Custom properties stand beside the others; their values are strings.",
+    "additionalProperties": {
+        "type": "string",
+        "pattern": _PLAIN,
+        "description": "Custom properties stand beside the others; their values are strings.",
+    },
+    "propertyNames": {"minLength": 1, "maxLength": 255, "pattern": _PLAIN},
 }
-"""The schema of every key of an image that is not named."""
+"""What the schema of an image says of the keys that it does not name."""
 
 
 class Open(Struct, kw_only=True):
@@ -304,8 +307,16 @@ def _header(name: str, text: str, **schema: Any) -> Parameter:
 
 
 _EQUAL_OR_IN = "Plain value, `eq:<value>` or `in:<value>,<value>`."
+_LISTED = r'("(\\["\\]|[^"\\])*"|[^",]*)'
+_VALUES = rf"^([^:]*|eq:[\s\S]*|in:{_LISTED}(,{_LISTED})*)$"
 _TIMES = "A time in ISO 8601, or `eq: neq: gt: gte: lt: lte:` and a time."
-_TIME_PATTERN = r"^((eq|neq|gt|gte|lt|lte):)?[0-9]{4}-[01][0-9]-[0-3][0-9]"
+_DAY = (
+    r"[12][0-9]{3}-(02-(0[1-9]|1[0-9]|2[0-8])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|"
+    r"(0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01]))"
+)
+_CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+_MOMENT = rf"{_DAY}(T{_CLOCK}(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])?)?"
+_TIME_PATTERN = f"^((eq|neq|gt|gte|lt|lte):)?{_MOMENT}$"
 
 LIST_PARAMETERS = (
     _query("limit", "Length of the page; cut to the longest allowed.", type="integer", minimum=0),
@@ -325,11 +336,11 @@ LIST_PARAMETERS = (
         repeats=True,
         enum=["asc", "desc"],
     ),
-    _query("name", f"Name of the image. {_EQUAL_OR_IN}"),
-    _query("status", f"State of the image. {_EQUAL_OR_IN}"),
-    _query("id", f"Id of the image. {_EQUAL_OR_IN}"),
-    _query("disk_format", f"Disk format. {_EQUAL_OR_IN}"),
-    _query("container_format", f"Container format. {_EQUAL_OR_IN}"),
+    _query("name", f"Name of the image. {_EQUAL_OR_IN}", pattern=_VALUES),
+    _query("status", f"State of the image. {_EQUAL_OR_IN}", pattern=_VALUES),
+    _query("id", f"Id of the image. {_EQUAL_OR_IN}", pattern=_VALUES),
+    _query("disk_format", f"Disk format. {_EQUAL_OR_IN}", pattern=_VALUES),
+    _query("container_format", f"Container format. {_EQUAL_OR_IN}", pattern=_VALUES),
     _query("owner", "Id of the project that owns the image."),
     _query("checksum", "MD5 of the data."),
     _query("os_hash_algo", "Algorithm of the secure hash."),
@@ -351,17 +362,17 @@ LIST_PARAMETERS = (
     _query("created_at", _TIMES, pattern=_TIME_PATTERN, examples=["gte:2026-01-31T08:00:00Z"]),
     _query("updated_at", _TIMES, pattern=_TIME_PATTERN, examples=["lt:2026-01-31"]),
     *(
-        _query(f"{name}{bound}", text, type="integer", format="int64")
+        _query(f"{name}{bound}", text.format(unit), type=kind)
         for name, unit in (
             ("size", "bytes of data"),
             ("virtual_size", "bytes of disk"),
             ("min_ram", "MiB of memory"),
             ("min_disk", "GiB of disk"),
         )
-        for bound, text in (
-            ("", f"Exactly that many {unit}."),
-            ("_min", f"At least that many {unit}."),
-            ("_max", f"At most that many {unit}."),
+        for bound, kind, text in (
+            ("", ["integer", "string"], "Exactly that many {}; what is no number matches nothing."),
+            ("_min", "integer", "At least that many {}."),
+            ("_max", "integer", "At most that many {}."),
         )
     ),
 )
@@ -379,7 +390,11 @@ UPLOAD_PARAMETERS = (
 """The headers of an upload (API §9.1)."""
 
 DOWNLOAD_PARAMETERS = (
-    _header("range", "The bytes that are wanted.", examples=["bytes=0-1023", "bytes=-512"]),
+    _header(
+        "range",
+        "The bytes that are wanted; one range at a time.",
+        examples=["bytes=0-1023", "bytes=-512"],
+    ),
     _header("if-range", "Apply `range` only while this is the `etag`."),
     _header("if-none-match", "Answer 304 when the `etag` is one of these."),
     _header("if-match", "Answer 412 when the `etag` is none of these."),

@@ -52,6 +52,9 @@ _PATH_WORDS: Final = {
     "name": "Name of the schema.",
 }
 
+_SEGMENT: Final = r"^[\u0001-\u002E\u0030-\uFFFF]+$"
+"""A segment of a path: no slash, no NUL, nothing outside the Basic Multilingual Plane."""
+
 _SHARED: Final[dict[Face, tuple[int, ...]]] = {
     "image": (400, 431, 500, 503),
     "identity": (400, 431, 500, 503),
@@ -197,9 +200,7 @@ class _Schemas:
         )
         for kind in self._types:
             if isinstance(kind, type) and issubclass(kind, bodies.Open):
-                self.components[kind.__name__]["additionalProperties"] = bodies.CUSTOM_PROPERTIES
-        page = bodies.Image.__name__
-        self.components[page]["additionalProperties"] = bodies.CUSTOM_PROPERTIES
+                self.components[kind.__name__] |= bodies.CUSTOM_PROPERTIES
 
     def of(self, kind: Any, media_type: str = "application/json") -> dict[str, Any]:
         """The schema of a type as the table names it."""
@@ -279,7 +280,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
             "in": "path",
             "required": True,
             "description": _PATH_WORDS.get(name, f"The {name.replace('_', ' ')}."),
-            "schema": {"type": "string", "minLength": 1, "pattern": r"^[^/\u0000]+$"},
+            "schema": {"type": "string", "minLength": 1, "pattern": _SEGMENT},
         }
         for name in re.findall(r"{(\w+)}", route.path)
     ]
@@ -363,6 +364,9 @@ _MEANINGS: Final = {
     503: "something that is needed does not answer; try again later.",
 }
 
+_BEFORE_THE_FACE: Final = (400, 431)
+"""Statuses that a request can meet before its path is understood, in the Image API's forms."""
+
 _FAILURE_HEADERS: Final = {
     401: ("www-authenticate",),
     416: ("content-range",),
@@ -397,28 +401,33 @@ def _failure(route: Route, status: int) -> dict[str, Any]:
     }
     if route.method == "HEAD":
         return failure
-    problem = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    failure["content"] = _failure_bodies(route.face, status)
+    return failure
+
+
+def _failure_bodies(face: Face, status: int) -> dict[str, Any]:
+    shape: dict[str, Any] = {"$ref": "#/components/schemas/Failure"}
+    texts = {name: {"schema": {"type": "string"}} for name in ("text/html", "text/plain")}
     # The Compute API leaves a missing token to the identity service's middleware (errors.md, B).
-    if route.face == "identity" or (route.face == "compute" and status == HTTPStatus.UNAUTHORIZED):
-        shape: dict[str, Any] = {"$ref": "#/components/schemas/IdentityFailure"}
-        failure["content"] = {"application/json": {"schema": shape}} | problem
-    elif route.face == "compute":
-        shape = {
+    if face == "identity" or (face == "compute" and status == HTTPStatus.UNAUTHORIZED):
+        own: dict[str, Any] | None = {"$ref": "#/components/schemas/IdentityFailure"}
+    elif face == "compute":
+        own = {
             "type": "object",
             "description": "One key, which names the kind of fault.",
             "minProperties": 1,
             "maxProperties": 1,
             "additionalProperties": {"$ref": "#/components/schemas/ComputeFault"},
         }
-        failure["content"] = {"application/json": {"schema": shape}} | problem
     else:
-        failure["content"] = {
-            "application/json": {"schema": {"$ref": "#/components/schemas/Failure"}},
-            **problem,
-            "text/html": {"schema": {"type": "string"}},
-            "text/plain": {"schema": {"type": "string"}},
-        }
-    return failure
+        own = None
+    if own is not None:
+        if status in _BEFORE_THE_FACE:
+            shape = {"anyOf": [own, shape]}
+        else:
+            shape, texts = own, {}
+    problem = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {"application/json": {"schema": shape}} | problem | texts
 
 
 def _header_components() -> dict[str, Any]:
