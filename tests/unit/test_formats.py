@@ -8,6 +8,7 @@ import json
 import struct
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -652,7 +653,8 @@ TEXT = 'version=1\ncreateType="vmfs"\nRW 1 FLAT "/etc/passwd" 0\n'
     [
         pytest.param(TEXT.encode(), id="short"),
         pytest.param(("# x\n" * 300 + TEXT).encode(), id="behind-512-bytes"),
-        pytest.param(("# x\n" * 20000 + TEXT).encode(), id="behind-64-kib"),
+        pytest.param(("# x\n" * 15000 + TEXT).encode(), id="near-64-kib"),
+        pytest.param(("# x\n" * 200_000 + TEXT).encode(), id="behind-64-kib"),
         pytest.param(TEXT.encode() + bytes(2000), id="padded-with-zeros"),
         pytest.param(("# é\n" + TEXT).encode(), id="not-ascii-in-front"),
         pytest.param(("# x\n" * 300 + "# é\n" + TEXT).encode(), id="not-ascii-later"),
@@ -732,7 +734,19 @@ def test_once_it_is_satisfied_nothing_is_done_with_a_chunk() -> None:
     assert inspection.is_satisfied
 
 
-def test_an_inspection_never_holds_more_than_a_descriptor() -> None:
+def test_a_descriptor_behind_the_first_mebibyte_is_seen_by_nobody() -> None:
+    text = b"# x\n" * (MIB // 4) + TEXT.encode()
+    assert judge(text, "raw") == (ACCEPTED, len(text))
+
+
+def test_a_descriptor_of_a_million_small_chunks_is_not_copied_again_and_again() -> None:
+    data = vmdk(DESCRIPTOR + "# x\n" * 200_000, descriptor_sectors=2047)
+    begin = time.process_time()
+    assert judge(data, "vmdk", chunks=pieces(data, 16)) == (ACCEPTED, 3 * MIB)
+    assert time.process_time() - begin < 2
+
+
+def test_an_inspection_of_endless_text_holds_little() -> None:
     chunk = b"# just a comment\n" * 25_000
     inspection = Inspection("raw", "bare")
     inspection.take(chunk)
@@ -741,7 +755,7 @@ def test_an_inspection_never_holds_more_than_a_descriptor() -> None:
         inspection.take(chunk)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert held < 2 * MIB
+    assert held < MIB // 4
     assert inspection.verdict() == 31 * len(chunk)
 
 

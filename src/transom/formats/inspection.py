@@ -10,7 +10,8 @@ import structlog
 from transom.errors import FormatMismatch, UnsafeImage
 
 if TYPE_CHECKING:
-    from transom.formats.recognition import Recognition, Recognized
+    from transom.formats.found import Recognized
+    from transom.formats.recognition import Recognition
 
 _log = structlog.get_logger(__name__)
 

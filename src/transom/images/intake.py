@@ -96,6 +96,8 @@ async def take_in(
                     await meter.count(len(chunk))
                     # What can change under our feet is copied.
                     await lanes.put(chunk if isinstance(chunk, bytes) else bytes(chunk))
+                    # While the next one is on its way, this one is for the lanes alone to keep.
+                    del chunk
                     if progress is not None:
                         progress(meter.size_bytes)
                 meter.finish()
