@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import glanceclient
-import openstack
 import pytest
 import yaml
+from openstack.config import OpenStackConfig
 from openstack.connection import Connection
 
 from tests.conftest import configured
@@ -84,7 +84,13 @@ class Cloud:
 
     def sdk(self, cloud: str) -> Connection:
         """An openstacksdk connection of a user."""
-        return openstack.connect(cloud=cloud, load_envvars=False, config_files=self._files())
+        known = OpenStackConfig(
+            config_files=[str(self.all_clouds_yaml)],
+            secure_files=[],
+            vendor_files=[],
+            load_envvars=False,
+        )
+        return Connection(config=known.get_one(cloud))
 
     def glance_library(self, cloud: str) -> glanceclient.v2.client.Client:
         """A glanceclient of a user, on a keystoneauth session."""
@@ -92,9 +98,6 @@ class Cloud:
         return glanceclient.Client(
             "2", session=connection.session, region_name=connection.config.get_region_name()
         )
-
-    def _files(self) -> list[str]:
-        return [str(self.all_clouds_yaml)]
 
     def project_id(self, cloud: str) -> str:
         """Id of the project that a cloud's entry logs in to."""

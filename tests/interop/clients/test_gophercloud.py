@@ -90,9 +90,9 @@ def test_login_with_the_versioned_url_of_clouds_yaml(cloud: Cloud) -> None:
 def test_login_with_the_unversioned_url_discovers_version_three(cloud: Cloud) -> None:
     versioned = cloud.server.cloud("transom-demo")["auth_url"]
 
-    client = log_in(cloud, "transom-demo", base_endpoint(versioned))
+    client = log_in(cloud, "transom-demo", f"{base_endpoint(versioned)}identity")
 
-    assert client.requests[0].startswith("GET ")
+    assert client.requests[0] == "GET /identity/"
     assert client.requests[1].endswith("/v3/auth/tokens")
     assert client.token
     client.close()

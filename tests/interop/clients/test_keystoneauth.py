@@ -101,7 +101,7 @@ def test_version_document_normalises_for_the_discovery_class(
 def test_password_login_works_from_the_versioned_and_the_unversioned_url(
     auth: dict[str, str],
 ) -> None:
-    for url in (auth["auth_url"], base_endpoint(auth["auth_url"])):
+    for url in (auth["auth_url"], f"{base_endpoint(auth['auth_url'])}identity"):
         made = session.Session(auth=generic.Password(**{**auth, "auth_url": url}))
         assert made.get_token()
         assert made.get_project_id()

@@ -1,0 +1,1 @@
+"""tempest and its Glance plug-in against Transom and a real Keystone."""

@@ -1,0 +1,48 @@
+"""Every test of tempest that a real Glance passes, and that nothing yet unbuilt stands in the way of."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.interop.tempest.harness import ENFORCING, SETTINGS, Deployment, Setting, judge, score
+
+pytestmark = pytest.mark.interop
+
+SMOKE = (
+    r"tempest\.api\.image\.v2\.(test_images\.BasicOperationsImagesTest|test_images_member|"
+    r"test_images_tags|test_versions)|tempest\.api\.compute\.images\.test_list_images"
+)
+IMAGE = r"^tempest\.api\.image"
+PLUGIN = r"^glance_tempest_plugin\.tests\.(rbac|api)"
+IN_FULL = os.environ.get("TRANSOM_TEMPEST") == "full"
+
+
+def run(folder: Path, setting: Setting, pattern: str) -> None:
+    deployment = Deployment(folder, setting)
+    try:
+        outcomes = deployment.run(pattern)
+    finally:
+        deployment.stop()
+    print(f"{setting.name} {pattern}: {score(outcomes)}")
+    assert any(outcome["status"] == "success" for outcome in outcomes.values()), outcomes
+    wrong = judge(outcomes)
+    assert not wrong, "\n\n".join(wrong)
+
+
+@pytest.mark.skipif(IN_FULL, reason="part of the full run")
+def test_the_smoke_part_passes(tmp_path: Path) -> None:
+    run(tmp_path, ENFORCING, SMOKE)
+
+
+@pytest.mark.skipif(not IN_FULL, reason="`make tempest` runs it")
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_the_image_api_passes(tmp_path: Path, setting: Setting) -> None:
+    run(tmp_path, setting, IMAGE)
+
+
+@pytest.mark.skipif(not IN_FULL, reason="`make tempest` runs it")
+def test_the_roles_pass(tmp_path: Path) -> None:
+    run(tmp_path, ENFORCING, PLUGIN)
