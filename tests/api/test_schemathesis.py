@@ -7,6 +7,7 @@ follow from a fixed seed, so a failure can be repeated.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
@@ -58,11 +59,16 @@ CONFIG = SchemathesisConfig.from_dict(
     }
 )
 
+# Each endpoint of the Compute view stands at four paths; two of them are enough to try.
+ROUTES = tuple(
+    route
+    for route in routes_for(SETTINGS)
+    if not re.match(r"/compute/(v2/(?!{project_id})|v2\.1/{project_id})", route.path)
+)
+
 schema = schemathesis.openapi.from_dict(
     msgspec.to_builtins(
-        document(
-            routes_for(SETTINGS), SETTINGS.images.disk_formats, SETTINGS.images.container_formats
-        )
+        document(ROUTES, SETTINGS.images.disk_formats, SETTINGS.images.container_formats)
     ),
     config=CONFIG,
 )
