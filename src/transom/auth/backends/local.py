@@ -24,34 +24,36 @@ class LocalAuthenticator:
         return cls(LocalIdentity(catalog.identity, settings.identity.token_seconds))
 
     async def authenticate(self, token: str | None, service_token: str | None = None) -> Actor:
-        """The Actor behind the token, as the contract says."""
+        """The Actor behind the token, as the contract says. A service token that is not good is as
+        good as none."""
         if not token:
             raise Unauthenticated
         try:
-            if service_token is None:
-                return (await self.identity.verdict(token)).actor
-            service = (await self.identity.verdict(service_token)).actor
-            grace = GRACE_SECONDS if "service" in service.roles else 0.0
+            service = await self._service(service_token) if service_token else None
+            grace = _grace(service)
             actor = (await self.identity.verdict(token, grace)).actor
         except CatalogUnavailable as away:
             raise IdentityUnavailable("its database does not answer") from away
-        return msgspec.structs.replace(actor, service_roles=service.roles)
+        return actor if service is None else _together(actor, service)
+
+    async def _service(self, service_token: str) -> Actor | None:
+        try:
+            return (await self.identity.verdict(service_token)).actor
+        except Unauthenticated:
+            return None
 
     def authenticate_now(self, token: str | None, service_token: str | None = None) -> Actor | None:
         """The Actor if it is known without any waiting, else None."""
         if not token:
             return None
-        if service_token is None:
+        if not service_token:
             verdict = self.identity.verdict_now(token)
             return None if verdict is None else verdict.actor
         service = self.identity.verdict_now(service_token)
         if service is None:
             return None
-        grace = GRACE_SECONDS if "service" in service.actor.roles else 0.0
-        verdict = self.identity.verdict_now(token, grace)
-        if verdict is None:
-            return None
-        return msgspec.structs.replace(verdict.actor, service_roles=service.actor.roles)
+        verdict = self.identity.verdict_now(token, _grace(service.actor))
+        return None if verdict is None else _together(verdict.actor, service.actor)
 
     @property
     def www_authenticate(self) -> str:
@@ -61,3 +63,12 @@ class LocalAuthenticator:
     async def close(self) -> None:
         """Stop the work in the background."""
         await self.identity.close()
+
+
+def _grace(service: Actor | None) -> float:
+    """For how many seconds after its end a token passes beside this service's."""
+    return GRACE_SECONDS if service is not None and "service" in service.roles else 0.0
+
+
+def _together(actor: Actor, service: Actor) -> Actor:
+    return msgspec.structs.replace(actor, service_roles=service.roles)
