@@ -47,6 +47,30 @@ def test_every_setting_has_a_meaning_and_a_row() -> None:
         assert meaning.endswith("."), f"{name} has no meaning that ends like a sentence"
 
 
+def _is_read(name: str) -> bool:
+    """True when the code asks a settings object for the key, by the names they go by."""
+    group, _, key = name.rpartition(".")
+    same = [other for other, *_ in settings.options() if other.endswith(f".{key}")]
+    holders = [group.rpartition(".")[2]]
+    # A group is often handed on as `settings`, which tells whose key it is only where one has it.
+    holders += ["settings", "_settings"] if len(same) == 1 else []
+    below = ROOT / "src/transom"
+    if group == "stores.NAME":
+        holders, below = ["settings", "known"], below / "stores"
+    read = re.compile(rf"(?<!\w)(?:{'|'.join(holders)})\.{key}\b")
+    return any(
+        read.search(text)
+        for path, text in texts(".py").items()
+        if below in path.parents
+        and (path.name != "settings.py" or re.search(rf"\bself\.{group}\.{key}\b", text))
+    )
+
+
+def test_a_setting_that_nothing_reads_is_said_to_have_no_effect() -> None:
+    unread = {name for name, *_ in settings.options() if not _is_read(name)}
+    assert sorted(unread) == sorted(reference.NOT_YET)
+
+
 def test_every_route_has_a_section() -> None:
     page = (DOCS / "reference/endpoints.md").read_text()
     missing = [
