@@ -21,6 +21,7 @@ from transom.api.compute.versions import version_choices
 from transom.api.discovery import version_document
 from transom.api.paths import ALWAYS, WITH_CACHE, WITH_STORES, Paths
 from transom.api.proxies import TrustedProxies
+from transom.api.route import Face as FaceName
 from transom.api.route import Route
 from transom.api.routes import routes_for
 from transom.errors import (
@@ -60,7 +61,9 @@ class Face:
         self._running: set[asyncio.Task[object]] = set()
         self.lifespan: Lifespan | None = None
         self._paths = Paths(routes)
-        self._own = frozenset(route.path.split("/")[1] for route in routes) - {"v2", ""}
+        self._own: dict[str, FaceName] = {
+            route.path.split("/")[1]: route.face for route in routes if route.face != "image"
+        }
         self._versions = frozenset(
             (
                 *ALWAYS,
@@ -137,16 +140,20 @@ class Face:
                 headers["vary"] = "OpenStack-API-Version, X-OpenStack-Nova-API-Version"
 
     async def _answer(self, call: Call) -> Response:
+        # Errors have the form of their face, those too that come before the path is understood.
+        at_bind = AT_COMPUTE_BIND in call.request.scope
+        head = call.request.scope["path"].removeprefix("/").partition("/")[0]
+        call.face = "compute" if at_bind else self._own.get(head, "image")
         call.request_id = self._request_id(call.request.headers)
         request_id.set(call.request_id)
         segments = _segments(call.request.scope)
         first = segments[0]
-        if AT_COMPUTE_BIND in call.request.scope:
+        if at_bind:
             return await self._compute(call, ["compute", *segments])
         if first == "compute":
             call.mount = "/compute"
             return await self._compute(call, segments)
-        if first in self._own or segments == [""]:
+        if first in self._own:
             return await self._route(call, segments)
         if first not in self._versions:
             version = _VERSION_TYPE.search(call.request.headers.get("accept", ""))
@@ -162,7 +169,6 @@ class Face:
         return await self._route(call, segments)
 
     async def _compute(self, call: Call, segments: list[str]) -> Response:
-        call.face = "compute"
         call.version = segments[1] if len(segments) > 1 else ""
         if call.version not in ("", *COMPUTE_VERSIONS):
             return version_choices(call, "/".join(segments[1:]))

@@ -84,6 +84,9 @@ def checked(name: str, value: Any, settings: Settings) -> Any:
                 raise InvalidValue(name, "it must be true or false")
             return value
         case "min_disk" | "min_ram":
+            if isinstance(value, float) and value.is_integer():
+                # JSON Schema takes 4.0 for an integer, and so does Glance.
+                value = int(value)
             if isinstance(value, bool) or not isinstance(value, int):
                 raise InvalidValue(name, "it must be an integer")
             if not 0 <= value <= _INTEGER_MAX:
