@@ -9,14 +9,12 @@ from __future__ import annotations
 import fcntl
 import getpass
 import grp
-import hashlib
 import os
 import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,7 +22,8 @@ from typing import Any, Self
 
 import httpx
 
-ROOT = Path(__file__).parents[3]
+from tests.interop.environments import environment
+
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 ADMIN_PASSWORD = "admin password of the tests"
 START_SECONDS = 90.0
@@ -71,34 +70,20 @@ threads = 4
 lazy-apps = true
 need-app = true
 disable-logging = true
+add-header = Connection: close
 """
 
 
-def environment() -> Path:
-    """A virtual environment with Keystone in it; made on first use."""
-    name = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    folder = ROOT / ".cache" / f"keystone-{name}"
-    folder.mkdir(parents=True, exist_ok=True)
+def prepared() -> Path:
+    """A folder with Keystone in `venv` and a fresh deployment in `template`; made on first use."""
+    folder = environment("keystone", REQUIREMENTS)
     with (folder / "lock").open("w") as lock:
         # Test processes that run side by side share the work.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "ready").exists():
-            _install(folder / "venv")
+        if not (folder / "prepared").exists():
             _prepare(folder)
-            (folder / "ready").touch()
+            (folder / "prepared").touch()
     return folder
-
-
-def _install(venv: Path) -> None:
-    shutil.rmtree(venv, ignore_errors=True)
-    uv = shutil.which("uv")
-    if uv:
-        _run([uv, "venv", "--quiet", "--python", sys.executable, str(venv)])
-        install = [uv, "pip", "install", "--quiet", "--python", str(venv / "bin/python")]
-    else:
-        _run([sys.executable, "-m", "venv", str(venv)])
-        install = [str(venv / "bin/pip"), "install", "--quiet"]
-    _run([*install, "--requirement", str(REQUIREMENTS)])
 
 
 def _prepare(folder: Path) -> None:
@@ -155,7 +140,7 @@ class KeystoneServer:
     """One running Keystone with a database of its own."""
 
     def __init__(self, folder: Path, *, provider: str = "fernet", expiration: int = 3600) -> None:
-        made = environment()
+        made = prepared()
         shutil.copytree(made / "template", folder, dirs_exist_ok=True)
         self._folder = folder
         self._provider = provider

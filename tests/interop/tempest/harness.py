@@ -112,6 +112,7 @@ class Deployment:
             },
         }
         self.server = ServerProcess(folder / "transom", merged(own, setting.config)).start()
+        _offer(cloud, "identity", self.keystone.url)
         _offer(cloud, "image", self.server.url)
         _offer(cloud, "compute", f"{self.server.url}/compute/v2.1")
         cloud.close()

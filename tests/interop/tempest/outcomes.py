@@ -12,6 +12,7 @@ import subunit
 from testtools import StreamToDict
 
 _SHOWN = 4000
+_TOLD = ("traceback", "reason", "Traceback")
 
 
 def main() -> None:
@@ -28,7 +29,6 @@ def main() -> None:
         if status in ("success", "fail", "skip", "xfail", "uxsuccess"):
             found[name] = {"status": status, "said": said[-_SHOWN:]}
 
-    _TOLD = ("traceback", "reason", "Traceback")
     result = StreamToDict(note)
     result.startTestRun()
     subunit.ByteStreamToStreamResult(sys.stdin.buffer).run(result)
