@@ -29,7 +29,7 @@ def test_an_existing_cloud_moves_to_transom(tmp_path: Path) -> None:
     keystone = KeystoneServer(tmp_path / "keystone").start()
     cloud = Cloud(keystone.url)
     text = HOWTO.read_text()
-    named = {key: re.search(rf'^{key} = "(.+)"$', text, re.M) for key in TOML_KEYS}
+    named = {key: re.search(rf'^{key} = "(.+)"$', text, re.MULTILINE) for key in TOML_KEYS}
     transom = ServerProcess(
         tmp_path / "transom",
         {
