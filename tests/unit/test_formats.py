@@ -314,6 +314,51 @@ def test_a_vmdk_descriptor_that_names_other_files_is_unsafe(
         assert (outcome, checks) == (UNSAFE, "descriptor")
 
 
+IDS = "CID=12345678\nparentCID=ffffffff\n"
+FLAT = 'RW 8 FLAT "{}" 0\n'
+TRAPS = [
+    pytest.param(f'version=1\n{IDS}createType="monolithicFlat"\n{FLAT}', id="plain"),
+    pytest.param(f'version=1\n{IDS}createType: monolithicFlat"\n{FLAT}', id="other-separator"),
+    pytest.param(f'# é\nversion=1\n{IDS}createType="monolithicFlat"\n{FLAT}', id="not-ascii"),
+    pytest.param(
+        f'version=1\n{IDS}createtype="monolithicSparse"\ncreateType="monolithicFlat"\n'
+        'RW\t8\tFLAT\t"{}"\t0=\n',
+        id="two-types-and-tabs",
+    ),
+    pytest.param(f'é{IDS}createType="monolithicFlat"\n{FLAT}', id="no-version"),
+]
+
+
+@pytest.mark.parametrize("text", TRAPS)
+@pytest.mark.parametrize("where", ["alone", "padded", "inside", "inside-elsewhere", "inside-cut"])
+def test_what_makes_qemu_read_a_file_of_the_host_is_unsafe(
+    tmp_path: Path, text: str, where: str
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"a secret of the host".ljust(4096, b"."))
+    descriptor = text.format(secret).encode()
+    data = {
+        "alone": descriptor,
+        "padded": descriptor.ljust(8192, b"\0"),
+        "inside": vmdk(descriptor, sectors=0),
+        "inside-elsewhere": patched(
+            vmdk(descriptor, sectors=0, at_sector=5, version=9), (512, DESCRIPTOR.encode())
+        ),
+        "inside-cut": vmdk(descriptor, sectors=0, descriptor_sectors=900)[:4096],
+    }[where]
+    trap = tmp_path / "trap"
+    trap.write_bytes(data)
+    out = tmp_path / "out"
+    subprocess.run(
+        ["qemu-img", "convert", "-f", "vmdk", "-O", "raw", str(trap), str(out)],
+        check=True,
+        capture_output=True,
+    )
+    assert out.read_bytes() == secret.read_bytes(), "this is no trap"
+    for declared, verify in itertools.product(("raw", "vmdk", "qcow2"), (True, False)):
+        assert judge(data, declared, verify=verify) == (UNSAFE, "descriptor")
+
+
 def test_a_qed_is_unsafe(disk: MakeDisk) -> None:
     data, _ = disk("qed")
     for declared in ("qed", "raw", "qcow2"):
@@ -326,7 +371,7 @@ def test_a_luks_disk_counts_what_it_holds(disk: MakeDisk) -> None:
         "--object",
         "secret,id=s,data=secret",
         "-o",
-        "key-secret=s,iter-time=10",
+        "key-secret=s,iter-time=100",
         create=True,
     )
     assert judge(data, "luks") == (ACCEPTED, size)
@@ -657,6 +702,7 @@ TEXT = 'version=1\ncreateType="vmfs"\nRW 1 FLAT "/etc/passwd" 0\n'
         pytest.param(("# x\n" * 200_000 + TEXT).encode(), id="behind-64-kib"),
         pytest.param(TEXT.encode() + bytes(2000), id="padded-with-zeros"),
         pytest.param(("# é\n" + TEXT).encode(), id="not-ascii-in-front"),
+        pytest.param(b"\xff\xfe\1\2" * 2000 + b"\n" + TEXT.encode(), id="anything-in-front"),
         pytest.param(("# x\n" * 300 + "# é\n" + TEXT).encode(), id="not-ascii-later"),
         pytest.param(TEXT.replace('="vmfs"', ': vmfs"').encode(), id="other-separator"),
         pytest.param(TEXT.replace("\n", "\r\n").encode(), id="dos-lines"),

@@ -18,14 +18,11 @@ _HEADER_BYTES = 64
 _DESCRIPTOR_BEGIN = 512
 _DESCRIPTOR_BYTES_MAX = oslo.VMDKInspector.DESC_MAX_SIZE
 _FOOTER_BYTES = 1536
-_TEXT_HEAD_BYTES = 512
 _TEXT_BYTES_MAX = 64 * 1024
 """The longest descriptor alone that is judged; a longer one is unsafe. Text that goes on and on is
 searched, not kept."""
 _KEYWORD = b"createtype"
 _ALLOWED_TYPES = frozenset({"monolithicsparse", "streamoptimized"})
-_QEMU_DESCRIPTOR = re.compile(rb"(#[^\n]*\n| *\r?\n)*version=")
-"""How QEMU knows a descriptor: comments and blank lines, then the version."""
 
 
 class SparseVmdk:
@@ -96,8 +93,9 @@ class TextVmdk:
 
     @staticmethod
     def may_be(head: bytes) -> bool:
-        """True for what begins as text, and for what QEMU would take for a descriptor."""
-        return _is_text(head[:_TEXT_HEAD_BYTES]) or bool(_QEMU_DESCRIPTOR.match(head))
+        """True for all that does not have a header, text or not: QEMU looks for one word in what
+        comes before the first zero byte, and minds nothing else."""
+        return not SparseVmdk.may_be(head)
 
     @property
     def is_satisfied(self) -> bool:
@@ -140,15 +138,6 @@ def _judged(inspector: oslo.VMDKInspector, virtual_size_bytes: int) -> Recognize
     if not _is_descriptor_plain(inspector.desc_text or ""):
         failed.add(_CHECK)
     return Recognized("vmdk", virtual_size_bytes, frozenset(failed))
-
-
-def _is_text(head: bytes) -> bool:
-    text = head.partition(b"\0")[0]
-    try:
-        characters = text.decode("ascii")
-    except UnicodeDecodeError:
-        return False
-    return bool(text) and all(each.isprintable() or each.isspace() for each in characters)
 
 
 def _is_descriptor_plain(text: str) -> bool:
