@@ -207,7 +207,7 @@ def _sqlite(url: URL, *, read_only: bool) -> sa.Engine:
             "synchronous = FULL",
             "foreign_keys = ON",
             "temp_store = MEMORY",
-            "mmap_size = 268435456",
+            "mmap_size = 2147418112",
             "cache_size = -16384",
             f"query_only = {'ON' if read_only else 'OFF'}",
         ):

@@ -1,0 +1,126 @@
+"""Statements that make a page out of sets of images: walking them in order, or gathering them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement
+
+from transom.catalog.asks import Ask
+from transom.catalog.filters import Term, term_condition
+from transom.catalog.orders import after, keys_of, order
+from transom.catalog.rows import COLUMNS
+from transom.catalog.schema import images
+from transom.catalog.visibility import PROJECT, may_list, sets_of
+from transom.catalog.ways import (
+    Shelf,
+    Way,
+    gone,
+    meeting,
+    open_to,
+    owned_by,
+    shared_with_caller,
+)
+
+Part = tuple[Way, list[ColumnElement[bool]]]
+"""A set of images, and the conditions that its way leaves open."""
+
+
+def visible(ask: Ask, lead: int | None) -> list[Part]:
+    """The sets that make up what the caller sees; no image is in two of them. The sets of other
+    projects' images go through the index of the leading term, if there is one."""
+    owner = Term("equal", "owner")
+    owner_number = ask.terms.index(owner) if owner in ask.terms else None
+    found = []
+    for shelf in ask.shelves:
+        for kind, value in sets_of(ask.caller, ask.visibility, ask.member_status):
+            done = None
+            if kind == "member":
+                way = shared_with_caller(value, shelf)
+            elif kind == "own":
+                way = owned_by(PROJECT, value, shelf)
+            elif owner_number is not None:
+                way, done = owned_by(f"f{owner_number}", value, shelf), owner_number
+            else:
+                way = open_to(value, shelf)
+                if lead is not None:
+                    led = meeting(ask.terms[lead], lead, ask.dialect, shelf, value)
+                    way, done = (way, None) if led is None else (led, lead)
+            found.append((way, _rest(ask, way, shelf, done)))
+    return found
+
+
+def meeting_term(ask: Ask, lead: int) -> list[Part]:
+    """The images that meet a term, of those that the caller sees."""
+    found = []
+    for shelf in ask.shelves:
+        way = meeting(ask.terms[lead], lead, ask.dialect, shelf)
+        if way is not None:
+            rest = _rest(ask, way, shelf, lead)
+            rest.append(may_list(ask.caller, ask.visibility, ask.member_status))
+            found.append((way, rest))
+    return found
+
+
+def _rest(ask: Ask, way: Way, shelf: Shelf, done: int | None) -> list[ColumnElement[bool]]:
+    rest = [
+        term_condition(term, f"f{number}", ask.dialect, way.column)
+        for number, term in enumerate(ask.terms)
+        if number != done
+    ]
+    if shelf is None:
+        rest.append(gone(bool(ask.shelf)))
+    return rest
+
+
+def merged(ask: Ask, parts: Sequence[Part], step: int | None) -> sa.Select[Any]:
+    """One page out of sets without an image in common: ids and sort keys first, the rows of the
+    page afterwards. `step` ends each set in PostgreSQL; SQLite merges them row by row."""
+    selects = []
+    for way, rest in parts:
+        keys = [way.column(column).label(f"k{n}") for n, (column, _) in enumerate(ask.sort)]
+        select = way.select(*keys, way.column("id").label("image_id")).where(*rest)
+        if ask.nulls is not None:
+            select = select.where(after(ask.sort, ask.nulls, way.column))
+        if step is not None:
+            select = select.order_by(*order(ask.sort, way.column)).limit(
+                sa.literal_column(str(step), sa.Integer)
+            )
+        selects.append(select)
+    union: Any = selects[0] if len(selects) == 1 else sa.union_all(*selects)
+    page = (
+        union.order_by(*order(ask.sort, keys_of(ask.sort, union.selected_columns)))
+        .limit(sa.bindparam("limit", required=True))
+        .subquery("page")
+    )
+    return (
+        sa.select(*COLUMNS, ask.member())
+        .select_from(page.join(images, images.c.id == page.c.image_id))
+        .with_hint(images, "sqlite_autoindex_images_1", "sqlite")
+        .order_by(*order(ask.sort, keys_of(ask.sort, page.c)))
+    )
+
+
+def count_up_to(ways: Sequence[Way], bound: int) -> ColumnElement[Any]:
+    """The size of a set, or the bound if it is smaller."""
+    parts = [way.some() for way in ways]
+    some: Any = parts[0] if len(parts) == 1 else sa.union_all(*parts)
+    limited = some.limit(sa.literal_column(str(bound), sa.Integer)).subquery()
+    return sa.select(sa.func.count()).select_from(limited).scalar_subquery()
+
+
+def reach(ask: Ask, way: Way, steps: int) -> ColumnElement[Any]:
+    """The creation time that so many steps along the way lead to; null when it is shorter."""
+    created_at = way.column("created_at")
+    return (
+        sa.select(created_at)
+        .select_from(way.table)
+        .with_hint(way.table, way.index, "sqlite")
+        .where(*way.where)
+        .order_by(*order((("created_at", ask.sort[0][1]), ("id", ask.sort[0][1])), way.column))
+        .limit(sa.literal_column("1", sa.Integer))
+        .offset(sa.literal_column(str(steps), sa.Integer))
+        .scalar_subquery()
+    )
