@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +52,11 @@ def upload(url: str, file: Path, headers: Mapping[str, str]) -> int:
             connection.putheader(name, value)
         connection.endheaders()
         sent = 0
+        # `sendfile` wants a blocking socket; the kernel then keeps the time.
         connection.sock.settimeout(None)
+        connection.sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", TIMEOUT_SECONDS, 0)
+        )
         with file.open("rb") as source:
             while sent < size_bytes:
                 sent += os.sendfile(

@@ -17,6 +17,8 @@ from bench.sides import glance, limit, transom
 
 _ROOT = Path(__file__).resolve().parent.parent
 _AT_ONCE = 2
+_SECONDS_MAX = 3600
+"""Longest time that seeding all catalogs may take."""
 
 
 class Folder:
@@ -57,8 +59,13 @@ class Catalogs:
         missing = [item for item in wanted if not self._is_done(*item)]
         failures: dict[str, str] = {}
         running: list[tuple[str, int, float, subprocess.Popen[str]]] = []
+        deadline = time.monotonic() + _SECONDS_MAX
         try:
             while missing or running:
+                if time.monotonic() > deadline:
+                    for side, count in [*missing, *((side, count) for side, count, *_ in running)]:
+                        failures[f"{side}_{count}"] = f"not done in {_SECONDS_MAX} s"
+                    break
                 while missing and len(running) < _AT_ONCE:
                     side, count = missing.pop(0)
                     running.append((side, count, time.monotonic(), self._seed(side, count)))
@@ -127,11 +134,11 @@ class Catalogs:
 
 def _version(side: str) -> str:
     """Changes whenever a side's seeded catalog would come out differently."""
-    files = [Path(dataset.__file__)]
+    files = [Path(str(dataset.__file__))]
     if side == "glance":
         files += [glance.REQUIREMENTS]
     elif side.startswith("limit"):
-        files += [Path(limit.__file__), Path(limit.schema.__file__)]
+        files += [Path(limit.__file__), Path(limit.__file__).parent.parent / "limits" / "schema.py"]
     else:
         files += transom.schema_files()
     digest = hashlib.sha256()

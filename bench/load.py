@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ CONNECTIONS = 4
 """Clients that ask at the same time: twice the processors of a small machine."""
 _SLOW_SECONDS = 0.1
 """An answer that takes longer makes a server one for the patient threads."""
+_RUN_SECONDS = 1
 _SLOW_RUN_SECONDS = 3.0
 _TIMEOUT_SECONDS = 60
 _SCRIPT = Path(__file__).with_name("requests.lua")
@@ -41,6 +42,8 @@ class Rate:
     p50_ms: float
     p99_ms: float
     failures: int
+    cpu_ms: float = 0.0
+    """Processor time of one answer, the database's included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +56,21 @@ class Request:
     body: bytes = b""
 
 
-def measure(url: str, request: Request, repetitions: int) -> Rate:
-    """The median of some runs of one second each, after a warm-up. Raises OSError when the very
-    first answers are failures."""
+def measure(url: str, request: Request, repetitions: int, cpu_seconds: Callable[[], float]) -> Rate:
+    """The median of some runs of one second each, after a warm-up. `cpu_seconds` tells what the
+    servers have used until now. Raises OSError when the very first answers are failures."""
     first = _probe(url, request)
     if first > _SLOW_SECONDS:
-        return _patiently(url, request)
+        return _patiently(url, request, cpu_seconds)
+    before = cpu_seconds()
     runs = [_wrk(url, request) for _ in range(repetitions)]
+    cost = cpu_seconds() - before
     return Rate(
         per_second=statistics.median(run.per_second for run in runs),
         p50_ms=statistics.median(run.p50_ms for run in runs),
         p99_ms=statistics.median(run.p99_ms for run in runs),
         failures=sum(run.failures for run in runs),
+        cpu_ms=cost / sum(run.per_second * _RUN_SECONDS for run in runs) * 1000,
     )
 
 
@@ -101,7 +107,8 @@ def _ask(url: str, request: Request, number: int) -> float:
     return time.monotonic() - began
 
 
-def _patiently(url: str, request: Request) -> Rate:
+def _patiently(url: str, request: Request, cpu_seconds: Callable[[], float]) -> Rate:
+    before = cpu_seconds()
     times: list[float] = []
     failures: list[str] = []
     began = time.monotonic()
@@ -131,6 +138,7 @@ def _patiently(url: str, request: Request) -> Rate:
         p50_ms=statistics.median(ordered) * 1000,
         p99_ms=ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] * 1000,
         failures=len(failures),
+        cpu_ms=(cpu_seconds() - before) / len(times) * 1000,
     )
 
 
@@ -142,7 +150,7 @@ def _wrk(url: str, request: Request) -> Rate:
         body.write_bytes(request.body)
         done = subprocess.run(
             [
-                need("wrk", "wrk"), "-t1", f"-c{CONNECTIONS}", "-d1s", "--timeout", "30s",
+                need("wrk", "wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{_RUN_SECONDS}s", "--timeout", "30s",
                 "-s", _SCRIPT, url, "--",
                 paths, request.method, body if request.body else "-",
                 *(f"{name}: {value}" for name, value in request.headers.items()),

@@ -23,10 +23,11 @@ def need(program: str, package: str) -> str:
     if apt is None or os.geteuid() != 0:
         raise ToolMissing(f"`{program}` is missing: install it (Debian: `apt install {package}`)")
     print(f"installing {package}", flush=True)
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run([apt, "update", "-qq"], check=False, env=environment, **quiet)
-    subprocess.run([apt, "install", "-y", "-qq", package], check=False, env=environment, **quiet)
+    subprocess.run([apt, "update", "-qq"], check=False, env=environment, capture_output=True)
+    subprocess.run(
+        [apt, "install", "-y", "-qq", package], check=False, env=environment, capture_output=True
+    )
     found = shutil.which(program)
     if found is None:
         raise ToolMissing(f"`apt-get install {package}` did not bring `{program}`")

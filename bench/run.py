@@ -20,7 +20,7 @@ from types import FrameType
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from bench import machine
+from bench import bodies, dataset, machine
 from bench.catalogs import Catalogs, Folder
 from bench.machine import ToolMissing
 from bench.measures import data, requests, starting
@@ -199,19 +199,20 @@ class Bench:
 
     def _start(self, side: str, name: str, *, as_project: bool = False) -> Side:
         """Start `side` on its catalog `name`; as_project: for Transom, with tokens."""
+        database = None if "sqlite" in side else self._postgres.server
         if side == "glance":
             url, server = self._glance.start(name)
-            return Side(side, url, server, glance.ADMIN, glance.member(_PROJECT))
+            return Side(side, url, server, database, glance.ADMIN, glance.member(_PROJECT))
         if side in ("transom", "sqlite"):
-            database = self._postgres.url(name) if side == "transom" else self._transom.sqlite(name)
+            location = self._postgres.url(name) if side == "transom" else self._transom.sqlite(name)
             identity = "local" if as_project else "none"
-            url, server = self._transom.start(name, database, identity=identity)
+            url, server = self._transom.start(name, location, identity=identity)
             if not as_project:
-                return Side(side, url, server)
+                return Side(side, url, server, database)
             token, _ = self._transom.token(name, url)
-            return Side(side, url, server, None, {"X-Auth-Token": token})
+            return Side(side, url, server, database, None, {"X-Auth-Token": token})
         url, server = self._limit(side, name)
-        return Side(side, url, server, {}, {"X-Project-Id": _PROJECT})
+        return Side(side, url, server, database, {}, {"X-Project-Id": _PROJECT})
 
     def _limit(self, side: str, name: str) -> tuple[str, Server]:
         if side == "limit":
@@ -339,7 +340,7 @@ class Bench:
             for registry in registries:
                 url = registry.fresh()
                 try:
-                    data.bodies.upload(url, big, registry.headers)
+                    bodies.upload(url, big, registry.headers)
                 except OSError as error:
                     self._results.problem(f"download, {registry.key}: {error}")
                     continue
@@ -375,7 +376,7 @@ class Bench:
             raise OutOfTime
 
 
-_PROJECT = glance.dataset.project_id(0)
+_PROJECT = dataset.project_id(0)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,8 @@ class Line:
     values: dict[str, float] = field(default_factory=dict)
     waits_ms: dict[str, tuple[float, float]] = field(default_factory=dict)
     """How long answers took with four clients at once: median and 99th percentile."""
+    costs_ms: dict[str, float] = field(default_factory=dict)
+    """Processor time of one answer, the database's included."""
 
     def ratio(self, side: str, other: str) -> float | None:
         """How many times better `side` is than `other`; None without both."""
@@ -84,7 +86,9 @@ class Results:
                 )
             )
         waits = [line for line in self.lines.values() if line.waits_ms]
-        return _table(head, rows) + (f"\n\n{_waits(waits)}" if waits else "")
+        if not waits:
+            return _table(head, rows)
+        return f"{_table(head, rows)}\n\n{_waits(waits)}\n\n{_costs(waits)}"
 
     def write_json(self, path: Path) -> None:
         """Everything, for programs."""
@@ -101,6 +105,7 @@ class Results:
                             "is_higher_better": line.is_higher_better,
                             "values": line.values,
                             "waits_ms": line.waits_ms,
+                            "costs_ms": line.costs_ms,
                             "transom_over_glance": line.ratio("transom", "glance"),
                             "transom_over_limit": line.ratio("transom", "limit"),
                         }
@@ -115,27 +120,29 @@ class Results:
 
 
 def _waits(lines: Sequence[Line]) -> str:
-    head = (
-        "answers take, four clients at once", "p50 / p99 of", "Transom", "Glance", "limit",
-        "Transom on SQLite", "limit on SQLite",
-    )  # fmt: skip
+    def cell(line: Line, side: str) -> str:
+        waits = line.waits_ms.get(side)
+        return "" if waits is None else f"{_number(waits[0])} / {_number(waits[1])}"
+
+    return _by_side("p50 / p99 in ms, four clients at once", lines, cell)
+
+
+def _costs(lines: Sequence[Line]) -> str:
+    def cell(line: Line, side: str) -> str:
+        return _number(line.costs_ms.get(side))
+
+    return _by_side("processor time of an answer in ms, database included", lines, cell)
+
+
+def _by_side(title: str, lines: Sequence[Line], cell: Callable[[Line, str], str]) -> str:
+    head = (title, "Transom", "Glance", "limit", "Transom on SQLite", "limit on SQLite")
     rows: list[Sequence[str]] = []
     group = None
     for line in lines:
         if line.group != group:
             group = line.group
-            rows.append((f"**{group}**", *("",) * (len(head) - 1)))
-        cells = [line.waits_ms.get(side) for side in COLUMNS]
-        rows.append(
-            (
-                line.title,
-                "ms",
-                *(
-                    "" if cell is None else f"{_number(cell[0])} / {_number(cell[1])}"
-                    for cell in cells
-                ),
-            )
-        )
+            rows.append((f"**{group}**", *("",) * len(COLUMNS)))
+        rows.append((line.title, *(cell(line, side) for side in COLUMNS)))
     return _table(head, rows)
 
 
@@ -147,7 +154,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _row(cells: Sequence[str], widths: Sequence[int], fill: str = " ") -> str:
     padded = [
-        cell.ljust(width, fill) if number < 2 else cell.rjust(width, fill)
+        cell.ljust(width, fill) if number == 0 else cell.rjust(width, fill)
         for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
     return f"|{fill}" + f"{fill}|{fill}".join(padded) + f"{fill}|"

@@ -66,7 +66,7 @@ def _measure(
     repetitions: int,
 ) -> None:
     try:
-        rate = load.measure(side.url, request, repetitions)
+        rate = load.measure(side.url, request, repetitions, side.cpu_seconds)
     except OSError as error:
         results.problem(f"{group}, {title}, {side.key}: {error}")
         return
@@ -74,8 +74,9 @@ def _measure(
         results.problem(f"{group}, {title}, {side.key}: {rate.failures} answers were failures")
     print(
         f"  {title:32} {side.key:13} {rate.per_second:9,.1f}/s  "
-        f"p50 {rate.p50_ms:8.2f} ms  p99 {rate.p99_ms:8.2f} ms",
+        f"p50 {rate.p50_ms:8.2f} ms  p99 {rate.p99_ms:8.2f} ms  processor {rate.cpu_ms:7.2f} ms",
         flush=True,
     )
     line = results.put(group, title, "requests/s", side.key, rate.per_second)
     line.waits_ms[side.key] = (rate.p50_ms, rate.p99_ms)
+    line.costs_ms[side.key] = rate.cpu_ms

@@ -94,6 +94,7 @@ class Glance:
             done = subprocess.run(
                 [self._program("python"), "-m", "pip", "install", "-q", "-r", REQUIREMENTS],
                 capture_output=True,
+                timeout=1200,
                 text=True,
                 check=False,
             )

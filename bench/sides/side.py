@@ -16,7 +16,14 @@ class Side:
     """Its column in the table."""
     url: str
     server: Server
+    database: Server | None = None
+    """The server that keeps its catalog, when that is another program."""
     admin: Mapping[str, str] | None = field(default_factory=dict)
     """Headers of an administrator; None when this server is not asked as one."""
     member: Mapping[str, str] | None = None
     """Headers of a member of project 0; None when this server is not asked as one."""
+
+    def cpu_seconds(self) -> float:
+        """Processor time that the side has used until now, its database's included."""
+        database = 0.0 if self.database is None else self.database.cpu_seconds()
+        return self.server.cpu_seconds() + database
