@@ -92,11 +92,11 @@ def actors(server: ServerProcess) -> Actors:
             "other": ("others", ["member"]),
             "other_reader": ("others", ["reader"]),
             "service": ("services", ["service"]),
+            # A role that no rule knows: a token on a project that is good for nothing.
+            "norole": ("onlookers", ["onlooker"]),
         }
     )
-    # A token without any role at all is an unscoped one.
-    norole = server.log_in("other", "other-secret", None, "norole")
-    return Actors(admin=server.log_in_to_cloud("transom"), norole=norole, **made)
+    return Actors(admin=server.log_in_to_cloud("transom"), **made)
 
 
 @pytest.fixture(scope="session")
@@ -178,6 +178,7 @@ def make_server(tmp_path: Path) -> Iterator[MakeServer]:
 def server_with(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerWith]:
     """A server with another configuration, shared by all tests that ask for the same one."""
     kept: OrderedDict[str, Running] = OrderedDict()
+    started: list[ServerProcess] = []
 
     def get(config: Config) -> Running:
         key = json.dumps(config, sort_keys=True)
@@ -185,7 +186,9 @@ def server_with(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerWith
             while len(kept) >= SERVERS_KEPT:
                 _, oldest = kept.popitem(last=False)
                 oldest.server.stop()
-            fresh = configured(tmp_path_factory.mktemp("server-with"), config).start()
+            fresh = configured(tmp_path_factory.mktemp("server-with"), config)
+            started.append(fresh)
+            fresh.start()
             kept[key] = Running(
                 fresh, fresh.log_in_to_cloud("transom"), fresh.log_in_to_cloud("transom-demo")
             )
@@ -193,8 +196,8 @@ def server_with(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerWith
         return kept[key]
 
     yield get
-    for running in kept.values():
-        running.server.stop()
+    for each in started:
+        each.stop()
 
 
 @pytest.fixture

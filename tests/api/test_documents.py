@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.checks import imports_to_come
 from tests.conftest import Actors, MakeImage, Running, ServerWith
 from tests.support.raw_http import exchange
 from tests.support.server import Client, ServerProcess, told
@@ -288,6 +289,7 @@ class TestParameterDocument:
         )
         assert answer.status_code == 200, told(answer)
 
+    @imports_to_come
     def test_import_header(self, server_with: ServerWith, owner: Client) -> None:
         answer = owner.post("/v2/images", json={})
         assert answer.headers["OpenStack-image-import-methods"] == "glance-direct,web-download"

@@ -277,7 +277,6 @@ class TestMethods:
             "/v2/images/{id}/tags",
             "/v2/images/{id}/members/a/b",
             "/v2/schemas",
-            "/v2/schemas/nowhere",
             "/v2/schema/image",
             "/v2/info",
             "/v2/info/nowhere",

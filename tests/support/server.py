@@ -335,9 +335,8 @@ class ServerProcess:
 
     @property
     def auth_url(self) -> str:
-        """Base of the identity API of this run: clouds.yaml's path on the present port."""
-        path = httpx.URL(self.cloud()["auth_url"]).path
-        return f"{self.url}{path.rstrip('/')}"
+        """Base of the identity API of this run; clouds.yaml keeps the address of the first one."""
+        return f"{self.url}/v3"
 
     def log_in(self, username: str, password: str, project: str | None, who: str = "") -> Client:
         """A Client with a token for the user, scoped to the project (by name) unless None."""
@@ -399,15 +398,31 @@ class ServerProcess:
         return done.stdout
 
     def provision(self, users: Mapping[str, tuple[str, Iterable[str]]]) -> dict[str, Client]:
-        """Make users with roles on projects and log them in: `{user: (project, roles)}`."""
-        projects = dict.fromkeys(project for project, _ in users.values())
-        commands: list[list[str]] = [["project", "create", project] for project in projects]
-        for user, (project, roles) in users.items():
-            commands.append(["user", "create", user, "--password", f"{user}-secret"])
-            commands.extend(
-                ["role", "add", "--user", user, "--project", project, role] for role in roles
-            )
-        self.run(*commands)
+        """Make users with roles on projects and log them in: `{user: (project, roles)}`.
+
+        Through the identity API, as an operator's tools would; roles that do not exist are made.
+        """
+        admin = self.log_in_to_cloud("transom")
+        base = "/v3"
+
+        def made(kind: str, body: dict[str, Any]) -> str:
+            answer = admin.post(f"{base}/{kind}s", json={kind: body})
+            assert answer.status_code == 201, f"make {kind}: {told(answer)}"
+            made_id: str = answer.json()[kind]["id"]
+            return made_id
+
+        roles = {role["name"]: role["id"] for role in admin.get(f"{base}/roles").json()["roles"]}
+        projects: dict[str, str] = {}
+        for user, (project, role_names) in users.items():
+            if project not in projects:
+                projects[project] = made("project", {"name": project})
+            user_id = made("user", {"name": user, "password": f"{user}-secret"})
+            for role in role_names:
+                if role not in roles:
+                    roles[role] = made("role", {"name": role})
+                grant = f"{base}/projects/{projects[project]}/users/{user_id}/roles/{roles[role]}"
+                answer = admin.put(grant)
+                assert answer.status_code == 204, told(answer)
         return {
             user: self.log_in(user, f"{user}-secret", project, user)
             for user, (project, _) in users.items()
