@@ -175,10 +175,9 @@ class Face:
         return await self._route(call, segments)
 
     def _compute_instead(self, call: Call, segments: list[str], found: Found) -> Found:
-        # Where the two faces share a port, the Image API's own paths win; `detail` is no image id,
-        # and so none of them. A first segment that is no project is an unknown path of the
-        # Image API, as the error example of seed 001 shows.
-        if found is not None and segments[1:] != ["images", "detail"]:
+        # Where the two faces share a port, the Image API's own paths win. A first segment that is no
+        # project is an unknown path of the Image API, as the error example of seed 001 shows.
+        if found is not None or "images" not in segments:
             return found
         instead = self._paths.find(["compute", call.version, *segments[1:]])
         if instead is None:

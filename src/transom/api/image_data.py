@@ -81,13 +81,15 @@ async def data_download(call: Call) -> Response:
     headers = _data_headers(image, etag)
     if is_unchanged(call.request.headers, etag):
         return Response(None, 304, headers)
-    span = requested_span(call.request.headers, image.size, etag)
+    is_head = call.request.method == "HEAD"
+    # A range is a matter of GET alone (RFC 9110 §14.2).
+    span = None if is_head else requested_span(call.request.headers, image.size, etag)
     if span is not None:
         headers["content-range"] = f"bytes {span.first}-{span.last}/{image.size}"
     status = 200 if span is None else 206
     span = span or Span(0, image.size - 1)
     headers["content-length"] = str(span.length)
-    if call.request.method == "HEAD":
+    if is_head:
         return Response(None, status, headers, OCTETS)
     reader = await open_data(call.registry, image, offset=span.first, length=span.length)
     return DataResponse(reader, status, headers, span.length)

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 
 from transom.errors import InvalidHeader, PreconditionFailed, RangeNotSatisfiable
 
-_BYTES: Final = re.compile(r"\s*([0-9]{0,19})\s*-\s*([0-9]{0,19})\s*", re.ASCII)
+_BYTES: Final = re.compile(r"\s*([0-9]{0,99})\s*-\s*([0-9]{0,99})\s*", re.ASCII)
 _CONTENT_RANGE: Final = re.compile(
     r"bytes\s+([0-9]{1,19})-([0-9]{1,19})/(\*|[0-9]{1,19})", re.ASCII
 )

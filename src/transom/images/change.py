@@ -16,6 +16,12 @@ from transom.registry import Registry
 _TRIES = 20
 
 
+def refuse_anonymous(actor: Actor) -> None:
+    """Raise AnonymousRefused for a caller without identity, before anything is looked up."""
+    if actor.is_anonymous:
+        raise AnonymousRefused
+
+
 async def change(
     registry: Registry, actor: Actor, image_id: str, alter: Callable[[Image], Image]
 ) -> Image:
@@ -25,11 +31,9 @@ async def change(
     there is nothing to write. Raises ImageNotFound, AnonymousRefused, and ImageChanged when others
     keep changing the image faster.
     """
+    refuse_anonymous(actor)
     for attempt in range(_TRIES):
         before = await registry.catalog.images.get(image_id, seen_by=actor)
-        if actor.is_anonymous:
-            registry.policy.check_image(actor, "get_image", before)
-            raise AnonymousRefused
         after = alter(before)
         if after is before:
             return before

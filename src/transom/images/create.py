@@ -6,13 +6,13 @@ import uuid
 from typing import Any
 
 from transom.errors import (
-    AnonymousRefused,
     OwnerRefused,
     PolicyRefused,
     ReadOnlyAttribute,
     ReservedAttribute,
 )
 from transom.images.attributes import BASE, HASHES, READ_ONLY, RESERVED, checked
+from transom.images.change import refuse_anonymous
 from transom.images.clock import now
 from transom.model.actor import Actor
 from transom.model.image import Image, Visibility
@@ -25,8 +25,7 @@ async def create(registry: Registry, actor: Actor, attributes: dict[str, Any]) -
     Raises ReadOnlyAttribute, ReservedAttribute, InvalidValue, OwnerRefused, PolicyRefused,
     QuotaExceeded, DuplicateImage.
     """
-    if actor.is_anonymous:
-        raise AnonymousRefused
+    refuse_anonymous(actor)
     for name in attributes:
         if name in READ_ONLY:
             raise ReadOnlyAttribute(name)

@@ -6,7 +6,8 @@ import asyncio
 
 import structlog
 
-from transom.errors import AnonymousRefused, ImageProtected, TransomError, UnknownStore
+from transom.errors import ImageProtected, TransomError, UnknownStore
+from transom.images.change import refuse_anonymous
 from transom.images.clock import now
 from transom.model.actor import Actor
 from transom.model.image import Image
@@ -23,9 +24,8 @@ async def delete(registry: Registry, actor: Actor, image_id: str) -> None:
     Raises ImageNotFound, PolicyRefused, ImageProtected, ImageInUse, StoreRefused, StoreUnavailable,
     StoreFailed.
     """
+    refuse_anonymous(actor)
     image = await registry.catalog.images.get(image_id, seen_by=actor)
-    if actor.is_anonymous:
-        raise AnonymousRefused
     registry.policy.check_image(actor, "delete_image", image)
     if image.protected:
         raise ImageProtected(image_id)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from transom.errors import AnonymousRefused, InvalidBody, MemberNotFound, NotShared
+from transom.errors import InvalidBody, MemberNotFound, NotShared
 from transom.images.attributes import checked
+from transom.images.change import refuse_anonymous
 from transom.images.clock import now
 from transom.model.actor import Actor
 from transom.model.image import Image, Visibility
@@ -80,9 +81,9 @@ async def remove_member(registry: Registry, actor: Actor, image_id: str, member_
 async def _shared(
     registry: Registry, actor: Actor, image_id: str, *, reading: bool = False
 ) -> Image:
+    if not reading:
+        refuse_anonymous(actor)
     image = await registry.catalog.images.get(image_id, seen_by=actor)
-    if actor.is_anonymous and not reading:
-        raise AnonymousRefused
     if image.visibility is not Visibility.SHARED:
         raise NotShared(image_id)
     return image

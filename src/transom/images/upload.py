@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from transom.errors import AnonymousRefused, FormatsMissing, StatusConflict, TransomError
+from transom.errors import FormatsMissing, StatusConflict, TransomError
+from transom.images.change import refuse_anonymous
 from transom.images.clock import now
 from transom.images.intake import Taken, take_in
 from transom.model.actor import Actor
@@ -35,9 +36,8 @@ async def upload(
     UnknownStore, StatusConflict, SizeMismatch, IncompleteUpload, ImageTooLarge, QuotaExceeded,
     StoreFull, FormatMismatch, UnsafeImage, ImageDeletedMeanwhile, StoreUnavailable, StoreFailed.
     """
+    refuse_anonymous(actor)
     image = await registry.catalog.images.get(image_id, seen_by=actor)
-    if actor.is_anonymous:
-        raise AnonymousRefused
     registry.policy.check_image(actor, "upload_image", image)
     if image.disk_format is None or image.container_format is None:
         raise FormatsMissing
