@@ -54,7 +54,10 @@ class Server:
         self._argv = [str(argument) for argument in argv]
         self._log = log
         self._ready = ready
-        self._env = {**os.environ, **(env or {})}
+        own = {name: value for name, value in os.environ.items() if name[:8] != "TRANSOM_"}
+        self._env = {**own, **(env or {})}
+        # Compiled modules are what an installed server starts from, so all may keep them.
+        self._env.pop("PYTHONDONTWRITEBYTECODE", None)
         self._cwd = cwd
         self._user = user
         self._stop_signal = stop_signal

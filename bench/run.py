@@ -230,7 +230,7 @@ class Bench:
             log=self._work / "limit.log",
             ready=lambda: listens(port),
             cwd=_ROOT,
-            env={"PYTHONPATH": str(_ROOT)},
+            env={"PYTHONPATH": str(_ROOT), "PYTHONPYCACHEPREFIX": str(self._work / "bytecode")},
         ).start()
 
     @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,7 +80,7 @@ class Transom:
             ],
             log=data / "transom.log",
             ready=lambda: answers(url + ready),
-            env={name: "" for name in os.environ if name.startswith("TRANSOM_")},
+            env={"PYTHONPYCACHEPREFIX": str(self._folder / "bytecode")},
         )  # fmt: skip
         return url, server.start()
 
