@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Protocol
+from typing import Protocol, cast
 
-from transom.errors import QuotaExceeded
+from transom.errors import ConfigurationError, QuotaExceeded
 from transom.model.image import Image
 from transom.settings import LimitSettings, Settings
 
@@ -15,8 +15,41 @@ STEP_BYTES = 64 * 1024 * 1024
 _INTERNAL = "os_glance"
 
 
-class Reservations(Protocol):
+class Used(Protocol):
+    """What a project's images use at this moment."""
+
+    @property
+    def bytes_total(self) -> int:
+        """Size times the number of locations."""
+        ...
+
+    @property
+    def bytes_staged(self) -> int:
+        """Size of what is staged, being imported, or being copied."""
+        ...
+
+    @property
+    def bytes_reserved(self) -> int:
+        """Room of intakes that are under way."""
+        ...
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        ...
+
+    @property
+    def uploading(self) -> int:
+        """Number of images that data is coming in for."""
+        ...
+
+
+class Account(Protocol):
     """Where room is written down: `catalog.images`."""
+
+    async def usage(self, project: str) -> Used:
+        """What the project uses."""
+        ...
 
     async def reserve(
         self, image_id: str, key: str, total_bytes: int, *, project: str, limit_bytes: int
@@ -33,7 +66,7 @@ class Ledger(Protocol):
     """The part of the catalog that keeps account of room."""
 
     @property
-    def images(self) -> Reservations:
+    def images(self) -> Account:
         """The account."""
         ...
 
@@ -55,7 +88,9 @@ class Room:
         project: str,
         limit_bytes: int,
         announced_bytes: int | None = None,
+        step_bytes: int = STEP_BYTES,
     ) -> None:
+        """`limit_bytes` 0 keeps account and refuses nothing."""
         self.granted_bytes = 0
         """Bytes that may be written without asking again."""
         self._catalog = catalog
@@ -64,6 +99,7 @@ class Room:
         self._project = project
         self._limit_bytes = limit_bytes
         self._announced_bytes = announced_bytes or 0
+        self._step_bytes = step_bytes
 
     async def extend(self, needed_bytes: int) -> None:
         """Have room for so many bytes in all. Raises QuotaExceeded; what was granted stays."""
@@ -72,7 +108,7 @@ class Room:
         if needed_bytes <= self._announced_bytes:
             wanted_bytes = self._announced_bytes
         else:
-            wanted_bytes = max(needed_bytes, self.granted_bytes + STEP_BYTES)
+            wanted_bytes = max(needed_bytes, self.granted_bytes + self._step_bytes)
         while True:
             try:
                 await self._reserve(wanted_bytes)
@@ -106,9 +142,22 @@ class Limits:
         self._settings = settings
 
     @classmethod
-    def open(cls, settings: Settings) -> Limits:
-        """The limits that the configuration asks for."""
-        return cls(settings.limits)
+    def open(cls, settings: Settings, identity: object = None) -> Limits:
+        """The limits that the configuration asks for.
+
+        Unified limits need an identity backend that knows them (`limits_of`). Raises
+        ConfigurationError when they are asked for and it does not.
+        """
+        if not settings.identity.keystone.use_limits:
+            return cls(settings.limits)
+        if settings.identity.backend != "keystone" or not hasattr(identity, "limits_of"):
+            raise ConfigurationError(
+                'identity.keystone.use_limits = true needs identity.backend = "keystone"; '
+                "with another backend set [limits] instead."
+            )
+        from transom.quotas.unified import Source, UnifiedLimits
+
+        return UnifiedLimits(settings.limits, cast("Source", identity))
 
     @property
     def image_size_bytes_max(self) -> int | None:
@@ -137,6 +186,13 @@ class Limits:
 
     async def images(self, catalog: Ledger, project: str | None) -> None:
         """One more image of a project. The configuration sets no limit to their number."""
+
+    async def staging(self, catalog: Ledger, image: Image) -> None:
+        """Data is about to be staged for an image. The configuration sets no limit to that."""
+
+    async def usage(self, catalog: Ledger, project: str | None) -> dict[str, dict[str, int]]:
+        """Limit and usage of each resource that Keystone limits: none."""
+        return {}
 
     async def room_for(
         self, catalog: Ledger, image: Image, key: str, announced_bytes: int | None

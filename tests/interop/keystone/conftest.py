@@ -17,7 +17,9 @@ SERVICE_PASSWORD = "password of the service user"
 def furnish(cloud: Cloud) -> None:
     """Add the service project with Transom's user."""
     service = cloud.project("service")
-    cloud.user("transom", SERVICE_PASSWORD, project=service, roles=["admin", "service"])
+    user = cloud.user("transom", SERVICE_PASSWORD, project=service, roles=["admin", "service"])
+    # For unified limits, which Keystone shows to readers of the system.
+    cloud.call("PUT", f"/system/users/{user}/roles/{cloud.roles['reader']}")
 
 
 def settings_for(url: str, **values: Any) -> Settings:

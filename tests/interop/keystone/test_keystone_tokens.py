@@ -256,13 +256,13 @@ async def test_a_lost_token_of_our_own_is_replaced_unnoticed(
 ) -> None:
     authenticator = opened(keystone.url)
     await authenticator.authenticate(Someone(cloud).token())
-    own = authenticator._client._own_token
+    own = authenticator._client._login.token
     cloud.revoke(own)
 
     actor = await authenticator.authenticate(Someone(cloud).token())
 
     assert actor.project_id
-    assert authenticator._client._own_token != own
+    assert authenticator._client._login.token != own
 
 
 async def test_a_wrong_service_password_is_not_the_callers_fault(
@@ -387,7 +387,7 @@ async def test_our_own_token_is_renewed_when_it_ends(short: Cloud, opened: Opene
     while len(owned) < 3:
         assert time.monotonic() < deadline
         assert await authenticator.authenticate(someone.token())
-        owned.add(authenticator._client._own_token)
+        owned.add(authenticator._client._login.token)
         await asyncio.sleep(0.5)
 
 
@@ -487,7 +487,7 @@ async def test_neither_tokens_nor_the_password_reach_a_log(
     finally:
         structlog.reset_defaults()
 
-    own = authenticator._client._own_token
+    own = authenticator._client._login.token
     told = f"{capture.entries} {caplog.text} {actor!r} {refused.value!r}"
     assert "refuses the service user" in told
     for secret in (token, revoked, own, "not the password", "password of the service user"):

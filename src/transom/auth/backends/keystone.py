@@ -73,6 +73,13 @@ class KeystoneAuthenticator:
             raise Unauthenticated
         return _together(actor, service)
 
+    async def limits_of(self, project_id: str) -> dict[str, int]:
+        """The unified limits of the image service for a project, as they are now; -1 = unlimited.
+
+        Raises IdentityUnavailable.
+        """
+        return await self._client.limits_of(project_id)
+
     async def close(self) -> None:
         """Free connections."""
         tasks = list(self._under_way.values())

@@ -1,4 +1,5 @@
-"""A client of Keystone v3 that knows one question: whom does this token speak for?
+"""A client of Keystone v3 that knows two questions: whom does this token speak for, and how much
+may this project have?
 
 It logs in as the service user, asks, and logs in again when its own token ends. Whatever keeps it
 from an answer is IdentityUnavailable: a token is called invalid only when Keystone says so.
@@ -10,12 +11,15 @@ import asyncio
 import logging
 import ssl
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote
 
 import msgspec
 import structlog
 
 from transom.auth.keystone.circuit import Circuit
+from transom.auth.keystone.limits import Limits, RegisteredLimits, Services, effective
 from transom.auth.keystone.token import Token, decode, seconds
 from transom.errors import IdentityUnavailable
 from transom.settings import Keystone
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     import httpx
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 8.0
@@ -56,6 +62,17 @@ class _Answer(msgspec.Struct):
     body: bytes
 
 
+class _Login:
+    """The service user's token of one scope."""
+
+    def __init__(self, scope: dict[str, object]) -> None:
+        self.scope = scope
+        self.token = ""
+        self.ends_at = 0.0
+        """Moment at which it is renewed, on the monotonic clock."""
+        self.lock = asyncio.Lock()
+
+
 class KeystoneClient:
     """One Keystone, asked by one service user."""
 
@@ -64,12 +81,22 @@ class KeystoneClient:
         self._answer_seconds = answer_seconds
         self._base = versioned(settings.auth_url)
         self._circuit = Circuit()
+        # Apart, so that limits which cannot be read keep nobody from logging in.
+        self._limits_circuit = Circuit()
         self._turns = asyncio.Semaphore(REQUESTS_MAX)
         self._waiting = 0
-        self._login_lock = asyncio.Lock()
         self._http: httpx.AsyncClient | None = None
-        self._own_token = ""
-        self._own_token_ends = 0.0
+        self._login = _Login(
+            {
+                "project": {
+                    "name": settings.project_name,
+                    "domain": {"name": settings.project_domain_name},
+                }
+            }
+        )
+        # Keystone shows the limits of a project only to itself and to the system's readers.
+        self._system_login = _Login({"system": {"all": True}})
+        self._service_id = ""
         self.skew_seconds = 0.0
         """How far Keystone's clock is ahead of ours, as seen at the last login."""
 
@@ -79,32 +106,45 @@ class KeystoneClient:
         `allow_expired` takes tokens that have ended, as far as Keystone's grace for them goes.
         Raises IdentityUnavailable when Keystone gives no answer that can be used.
         """
+        return await self._in_turn(
+            self._circuit, lambda: self._describe(token, allow_expired=allow_expired)
+        )
+
+    async def limits_of(self, project_id: str) -> dict[str, int]:
+        """The unified limits of the image service for a project, by resource name; -1 = unlimited.
+
+        Raises IdentityUnavailable when Keystone gives no answer that can be used.
+        """
+        return await self._in_turn(self._limits_circuit, lambda: self._limits_of(project_id))
+
+    async def _in_turn(self, circuit: Circuit, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask Keystone unless it is known to be away, a bounded number of callers at a time."""
         if self._waiting >= WAITING_MAX:
             raise IdentityUnavailable("too many requests are waiting for it")
-        ticket = self._circuit.enter()
+        ticket = circuit.enter()
         self._waiting += 1
         asked = False
         try:
             async with asyncio.timeout(WAIT_SECONDS), self._turns:
                 # It may have turned out to be away while this caller waited for its turn.
-                self._circuit.still(ticket)
+                circuit.still(ticket)
                 asked = True
-                described = await self._describe(token, allow_expired=allow_expired)
+                answer = await ask()
         except TimeoutError:
             if not asked:
                 # It is slow and not away: the turn of this caller never came.
-                self._circuit.given_up()
+                circuit.given_up()
                 raise IdentityUnavailable("too many requests are waiting for it") from None
-            raise self._away(ticket, _Failed("it did not answer in time")) from None
+            raise self._away(circuit, ticket, _Failed("it did not answer in time")) from None
         except _Failed as failure:
-            raise self._away(ticket, failure) from failure
+            raise self._away(circuit, ticket, failure) from failure
         except asyncio.CancelledError:
-            self._circuit.given_up()
+            circuit.given_up()
             raise
         finally:
             self._waiting -= 1
-        self._circuit.succeeded()
-        return described
+        circuit.succeeded()
+        return answer
 
     async def close(self) -> None:
         """Free connections."""
@@ -115,11 +155,11 @@ class KeystoneClient:
     # --- questions ---
 
     async def _describe(self, token: str, *, allow_expired: bool) -> Token | None:
-        own = await self._token()
+        own = await self._own(self._login)
         answer = await self._ask(own, token, allow_expired=allow_expired)
         if answer.status == 401 and not await self._is_good(own):
             # Keystone meant our own token and not the one asked about.
-            own = await self._log_in(instead_of=own)
+            own = await self._log_in(self._login, instead_of=own)
             answer = await self._ask(own, token, allow_expired=allow_expired)
             if answer.status == 401 and not await self._is_good(own):
                 raise _Failed("it refuses the service user's token")
@@ -149,26 +189,63 @@ class KeystoneClient:
     async def _is_good(self, own: str) -> bool:
         return (await self._ask(own, own)).status == 200
 
+    async def _limits_of(self, project_id: str) -> dict[str, int]:
+        if not self._service_id:
+            services = await self._read_list("/services?type=image", Services)
+            if not services.services:
+                raise _Failed("it knows no service of type image, so there are no limits for it")
+            self._service_id = services.services[0].id
+        chosen = f"service_id={quote(self._service_id)}"
+        registered, own = await asyncio.gather(
+            self._read_list(f"/registered_limits?{chosen}", RegisteredLimits),
+            self._read_list(f"/limits?{chosen}&project_id={quote(project_id)}", Limits),
+        )
+        return effective(registered, own, project_id)
+
+    async def _read_list(self, path: str, kind: type[T]) -> T:
+        """A list of Keystone's, read with a token for the system."""
+        own = await self._own(self._system_login)
+        answer = await self._send("GET", path, headers={"x-auth-token": own})
+        if answer.status == 401:
+            own = await self._log_in(self._system_login, instead_of=own)
+            answer = await self._send("GET", path, headers={"x-auth-token": own})
+        if answer.status == 403:
+            log.error(
+                "keystone refuses to show limits",
+                user=self._settings.username,
+                remedy="give the service user role reader on the system (--system all)",
+            )
+            raise _Failed("the service user may not read limits")
+        if answer.status != 200:
+            raise _Failed(f"it answered with status {answer.status}")
+        try:
+            return msgspec.json.decode(answer.body, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise _Failed("its answer is not Keystone's") from error
+
     # --- logging in ---
 
-    async def _token(self) -> str:
-        own = self._own_token
-        if time.monotonic() < self._own_token_ends:
+    async def _own(self, login: _Login) -> str:
+        own = login.token
+        if time.monotonic() < login.ends_at:
             return own
-        return await self._log_in(instead_of=own)
+        return await self._log_in(login, instead_of=own)
 
-    async def _log_in(self, *, instead_of: str) -> str:
+    async def _log_in(self, login: _Login, *, instead_of: str) -> str:
         """A new token of our own; the one that somebody else has just got does as well."""
-        async with self._login_lock:
-            if self._own_token != instead_of:
-                return self._own_token
-            answer = await self._send("POST", "/auth/tokens?nocatalog", body=self._credentials())
+        async with login.lock:
+            if login.token != instead_of:
+                return login.token
+            answer = await self._send(
+                "POST", "/auth/tokens?nocatalog", body=self._credentials(login)
+            )
             if answer.status == 401:
                 log.error(
                     "keystone refuses the service user",
                     user=self._settings.username,
-                    project=self._settings.project_name,
-                    remedy="check [identity.keystone] username, password, project and domains",
+                    scope=next(iter(login.scope)),
+                    remedy="check [identity.keystone] username, password, project and domains; "
+                    "unified limits need a role on the system besides",
                 )
                 raise _Failed(
                     "it refuses the service user", pause_seconds=LOGIN_REFUSED_PAUSE_SECONDS
@@ -183,36 +260,20 @@ class KeystoneClient:
             began = seconds(described.issued_at)
             self.skew_seconds = 0.0 if began is None else began - time.time()
             life = ends - time.time() - self.skew_seconds
-            now = time.monotonic()
-            self._own_token = token
+            login.token = token
             # A short-lived token is renewed after half its life.
-            self._own_token_ends = now + max(life - _RENEW_SECONDS_BEFORE_END, life / 2)
+            login.ends_at = time.monotonic() + max(life - _RENEW_SECONDS_BEFORE_END, life / 2)
             return token
 
-    def _credentials(self) -> bytes:
+    def _credentials(self, login: _Login) -> bytes:
         settings = self._settings
-        return msgspec.json.encode(
-            {
-                "auth": {
-                    "identity": {
-                        "methods": ["password"],
-                        "password": {
-                            "user": {
-                                "name": settings.username,
-                                "domain": {"name": settings.user_domain_name},
-                                "password": settings.password,
-                            }
-                        },
-                    },
-                    "scope": {
-                        "project": {
-                            "name": settings.project_name,
-                            "domain": {"name": settings.project_domain_name},
-                        }
-                    },
-                }
-            }
-        )
+        user = {
+            "name": settings.username,
+            "domain": {"name": settings.user_domain_name},
+            "password": settings.password,
+        }
+        identity = {"methods": ["password"], "password": {"user": user}}
+        return msgspec.json.encode({"auth": {"identity": identity, "scope": login.scope}})
 
     # --- the wire ---
 
@@ -267,9 +328,9 @@ class KeystoneClient:
             )
         return self._http
 
-    def _away(self, ticket: int, failure: _Failed) -> IdentityUnavailable:
+    def _away(self, circuit: Circuit, ticket: int, failure: _Failed) -> IdentityUnavailable:
         reason = str(failure)
-        if self._circuit.failed(ticket, reason, pause_seconds=failure.pause_seconds):
+        if circuit.failed(ticket, reason, pause_seconds=failure.pause_seconds):
             log.warning("keystone is not available", auth_url=self._base, reason=reason)
         return IdentityUnavailable(reason)
 
