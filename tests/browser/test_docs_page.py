@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -93,8 +95,6 @@ def test_an_address_with_a_name_opens_that_endpoint(
 
 
 def test_the_examples_run_as_they_are(page: Browser, server: ServerProcess) -> None:
-    import subprocess
-
     page.click("nav a[href='#version_list']")
     example = page.wait(
         "const code = document.querySelector('#version_list pre code');return code && code.textContent"
@@ -108,3 +108,13 @@ def test_the_examples_run_as_they_are(page: Browser, server: ServerProcess) -> N
     )
     assert done.returncode == 0, done.stderr
     assert '"versions"' in done.stdout
+
+
+def test_the_page_fits_a_narrow_window(
+    server: ServerProcess, tmp_path: Path, browser: Browser
+) -> None:
+    # `browser` is asked for only to skip where there is none.
+    with Browser(tmp_path, width=500, height=900) as narrow:
+        narrow.open(f"{server.url}/docs#image_list")
+        narrow.wait("return document.querySelector('#image_list .inside')")
+        assert narrow.run("return document.documentElement.scrollWidth <= innerWidth")

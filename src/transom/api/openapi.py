@@ -364,9 +364,6 @@ _MEANINGS: Final = {
     503: "something that is needed does not answer; try again later.",
 }
 
-_BEFORE_THE_FACE: Final = (400, 431)
-"""Statuses that a request can meet before its path is understood, in the Image API's forms."""
-
 _FAILURE_HEADERS: Final = {
     401: ("www-authenticate",),
     416: ("content-range",),
@@ -406,27 +403,22 @@ def _failure(route: Route, status: int) -> dict[str, Any]:
 
 
 def _failure_bodies(face: Face, status: int) -> dict[str, Any]:
-    shape: dict[str, Any] = {"$ref": "#/components/schemas/Failure"}
-    texts = {name: {"schema": {"type": "string"}} for name in ("text/html", "text/plain")}
+    problem = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     # The Compute API leaves a missing token to the identity service's middleware (errors.md, B).
     if face == "identity" or (face == "compute" and status == HTTPStatus.UNAUTHORIZED):
-        own: dict[str, Any] | None = {"$ref": "#/components/schemas/IdentityFailure"}
-    elif face == "compute":
-        own = {
+        shape: dict[str, Any] = {"$ref": "#/components/schemas/IdentityFailure"}
+        return {"application/json": {"schema": shape}} | problem
+    if face == "compute":
+        shape = {
             "type": "object",
             "description": "One key, which names the kind of fault.",
             "minProperties": 1,
             "maxProperties": 1,
             "additionalProperties": {"$ref": "#/components/schemas/ComputeFault"},
         }
-    else:
-        own = None
-    if own is not None:
-        if status in _BEFORE_THE_FACE:
-            shape = {"anyOf": [own, shape]}
-        else:
-            shape, texts = own, {}
-    problem = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        return {"application/json": {"schema": shape}} | problem
+    shape = {"$ref": "#/components/schemas/Failure"}
+    texts = {name: {"schema": {"type": "string"}} for name in ("text/html", "text/plain")}
     return {"application/json": {"schema": shape}} | problem | texts
 
 
