@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import msgspec
 from starlette.responses import Response
 
 from transom.api.call import Call
-from transom.auth.backends.local import LocalAuthenticator
 from transom.auth.local.identity import LocalIdentity, Verdict
 from transom.errors import (
     BodyTooLarge,
@@ -42,9 +41,15 @@ def empty(status: int = 204, headers: dict[str, str] | None = None) -> Response:
     return Response(None, status, VARY | (headers or {}))
 
 
+class _OverLocalIdentity(Protocol):
+    """What the backend `local` is beside an Authenticator; this face is on with that one only."""
+
+    identity: LocalIdentity
+
+
 def identity_of(call: Call) -> LocalIdentity:
     """The rules of the local identity."""
-    return cast("LocalAuthenticator", call.registry.identity).identity
+    return cast("_OverLocalIdentity", call.registry.identity).identity
 
 
 async def read(call: Call, kind: type[T]) -> T:
