@@ -14,6 +14,8 @@ import pytest
 
 from tests.support.server import Client, Config, ServerProcess, merged
 
+pytest.register_assert_rewrite("tests.api.checks")
+
 SERVERS_KEPT = 4
 """Servers with a configuration of their own that stay up at the same time, per test process."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.server import Client
+from tests.support.server import Client, told
 
 EMPTY = {
     "size": None,
@@ -44,6 +44,26 @@ def wait_for_status(client: Client, image_id: str, status: str, seconds: float =
             return
         time.sleep(0.02)
     raise AssertionError(f"{image_id} is {shown}, not {status}, after {seconds} s")
+
+
+def check_goes_back_to_queued(client: Client, image_id: str, seconds: float = 15) -> None:
+    """After its client went away the image waits for data again, at the latest in a while.
+
+    The server may not even have begun with the abandoned request when this is called, so an
+    image that is queued now can still pass through `saving`.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        shown = client.show(image_id)
+        if shown["status"] == "queued":
+            assert {name: shown[name] for name in EMPTY} == EMPTY
+            answer = client.put_data(image_id, b"second attempt")
+            if answer.status_code == 204:
+                assert client.show(image_id)["size"] == 14
+                return
+            assert answer.status_code == 409, told(answer)
+        assert time.monotonic() < deadline, f"still {shown['status']} after {seconds} s"
+        time.sleep(0.05)
 
 
 imports_to_come = pytest.mark.xfail(
