@@ -71,6 +71,7 @@ lazy-apps = true
 need-app = true
 disable-logging = true
 add-header = Connection: close
+socket-timeout = 120
 """
 
 
