@@ -58,7 +58,7 @@ class Catalogs:
         wanted = [(side, count) for count in sorted(sizes, reverse=True) for side in sides]
         missing = [item for item in wanted if not self._is_done(*item)]
         failures: dict[str, str] = {}
-        running: list[tuple[str, int, float, subprocess.Popen[str]]] = []
+        running: list[tuple[str, int, str, float, subprocess.Popen[str]]] = []
         deadline = time.monotonic() + _SECONDS_MAX
         try:
             while missing or running:
@@ -68,16 +68,17 @@ class Catalogs:
                     break
                 while missing and len(running) < _AT_ONCE:
                     side, count = missing.pop(0)
-                    running.append((side, count, time.monotonic(), self._seed(side, count)))
-                for item in [item for item in running if item[3].poll() is not None]:
+                    version, began = _version(side), time.monotonic()
+                    running.append((side, count, version, began, self._seed(side, count)))
+                for item in [item for item in running if item[-1].poll() is not None]:
                     running.remove(item)
-                    side, count, began, process = item
+                    side, count, version, began, process = item
                     name = f"{side}_{count}"
                     if process.returncode:
                         failures[name] = (process.stdout.read() if process.stdout else "")[-2000:]
                         continue
                     self._folder.stamps.mkdir(exist_ok=True)
-                    (self._folder.stamps / name).write_text(_version(side))
+                    (self._folder.stamps / name).write_text(version)
                     print(f"  seeded {name} in {time.monotonic() - began:.0f} s", flush=True)
                 time.sleep(0.1)
         finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import math
 import os
 import shutil
 import signal
@@ -136,7 +137,7 @@ class Bench:
         self._options = options
         self._results = results
         self._stack = stack
-        self._deadline = time.monotonic() + options.minutes * 60
+        self._deadline = math.inf
         self._repetitions = 1 if options.quick else 3
         self._body_bytes = (128 << 20) if options.quick else (1 << 30)
         self._small_bytes = (4 << 20) if options.quick else (40 << 20)
@@ -148,6 +149,7 @@ class Bench:
         self._prepare()
         self._results.facts["prepared in"] = f"{time.monotonic() - began:.0f} s"
         began = time.monotonic()
+        self._deadline = began + self._options.minutes * 60
         if self._wants("list", "show"):
             for size in self._options.sizes:
                 self._lists(size)

@@ -179,4 +179,4 @@ def schema_files() -> list[Path]:
 
     catalog = Path(transom.catalog.__file__).parent
     migrations = sorted((catalog / "migrations").rglob("*.py"))
-    return [Path(__file__), catalog / "schema.py", catalog / "bulk.py", *migrations]
+    return [catalog / "schema.py", catalog / "bulk.py", *migrations]
