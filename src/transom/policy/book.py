@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from transom.errors import ConfigurationError
 from transom.model.image import Image
 from transom.policy import foreign, judge, language
@@ -28,6 +26,9 @@ def default_checks(*, new_only: bool) -> dict[str, str]:
 
 def read_checks(text: str) -> dict[str, object]:
     """The rules of a policy file, YAML or JSON. Raises ConfigurationError with the reason."""
+    # Only who has a policy file waits for it to load.
+    import yaml
+
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -7,7 +7,6 @@ these servers near.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -34,6 +33,8 @@ def is_foreign(kind: str) -> bool:
 
 @cache
 def _plugins() -> frozenset[str]:
+    import importlib.metadata
+
     return frozenset(
         entry.name for entry in importlib.metadata.entry_points(group="oslo.policy.rule_checks")
     )

@@ -11,75 +11,66 @@ would log and then refuse at every request is refused here when the file is read
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from transom.errors import ConfigurationError
 
 
-@dataclass(frozen=True, slots=True)
-class Always:
+class Always(msgspec.Struct, frozen=True):
     """`@` and `!`, and the empty check string, which is `@`."""
 
     verdict: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Role:
+class Role(msgspec.Struct, frozen=True):
     """`role:<template>`: the caller has the role, in any case of letters."""
 
     match: Template
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(msgspec.Struct, frozen=True):
     """`rule:<name>`: another rule passes."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Equals:
+class Equals(msgspec.Struct, frozen=True):
     """`<credential>:<template>`: a credential of the caller has the value, or one of its values."""
 
     credential: str
     match: Template
 
 
-@dataclass(frozen=True, slots=True)
-class Literal:
+class Literal(msgspec.Struct, frozen=True):
     """`'text':<template>`: the target has the value."""
 
     text: str
     match: Template
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign:
+class Foreign(msgspec.Struct, frozen=True):
     """A check that only oslo.policy or a plug-in of it can judge: `http:`, `https:`, …"""
 
     kind: str
     match: str
 
 
-@dataclass(frozen=True, slots=True)
-class Both:
+class Both(msgspec.Struct, frozen=True):
     """`… and …`"""
 
     parts: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Either:
+class Either(msgspec.Struct, frozen=True):
     """`… or …`"""
 
     parts: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Not:
+class Not(msgspec.Struct, frozen=True):
     """`not …`"""
 
     part: Node
@@ -88,8 +79,7 @@ class Not:
 Node = Always | Role | Named | Equals | Literal | Foreign | Both | Either | Not
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(msgspec.Struct, frozen=True):
     """Text with `%(key)s` in it. `pieces` alternates: text, key, text, key, …, text."""
 
     pieces: tuple[str, ...]
@@ -249,6 +239,13 @@ def _leaf(text: str, is_foreign: IsForeign) -> Node:
         return Role(_template(match))
     if is_foreign(kind):
         return Foreign(kind, match)
+    # Few rules have a quoted text in front, and those of the defaults need no more than this.
+    if len(kind) > 2 and kind[0] == kind[-1] == "'" and kind[1:-1].isalnum():
+        return Literal(kind[1:-1], _template(match))
+    if kind.isidentifier() and kind not in {"True", "False", "None"}:
+        return Equals(kind, _template(match))
+    import ast
+
     try:
         return Literal(str(ast.literal_eval(kind)), _template(match))
     except ValueError:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import configparser
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import structlog
 
 from transom.errors import ConfigurationError
@@ -36,8 +36,7 @@ _NAMES_REMEMBERED = 4096
 Verdict = Callable[[Actor], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class _Section:
+class _Section(msgspec.Struct, frozen=True):
     pattern: re.Pattern[str]
     verdicts: dict[Operation, Verdict]
 

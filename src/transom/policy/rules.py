@@ -7,7 +7,7 @@ strings are those of Glance 33, so that an operator's policy file means the same
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 _ADMIN = "rule:context_is_admin"
 _METADEF_ADMIN = "rule:metadef_admin"
@@ -34,8 +34,7 @@ _ADMIN_OR_NAMESPACE_READER = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """One rule: what it guards and who passes it unless the operator says otherwise."""
 
     name: str
