@@ -10,7 +10,6 @@ from sqlalchemy import ColumnElement
 from transom.catalog.filters import Term
 from transom.catalog.orders import Nulls, Sort
 from transom.catalog.visibility import member_id
-from transom.catalog.ways import Shelf
 
 
 class Ask(NamedTuple):
@@ -45,9 +44,9 @@ class Ask(NamedTuple):
         )  # fmt: skip
 
     @property
-    def shelves(self) -> tuple[Shelf, ...]:
+    def shelves(self) -> tuple[int, ...]:
         """Where the images stand that can be in the list."""
-        return (self.shelf, None) if self.with_gone else (self.shelf,)
+        return (self.shelf, self.shelf + 2) if self.with_gone else (self.shelf,)
 
     @property
     def by_creation(self) -> bool:

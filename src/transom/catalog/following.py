@@ -18,7 +18,7 @@ from transom.catalog.asks import Ask
 from transom.catalog.filters import term_condition
 from transom.catalog.orders import NULLABLE, Sort, after, is_even, order
 from transom.catalog.rows import COLUMNS
-from transom.catalog.schema import images
+from transom.catalog.schema import downwards, images, upwards
 from transom.catalog.visibility import may_list, word
 from transom.catalog.ways import on_shelf
 from transom.model.image import Visibility
@@ -237,7 +237,13 @@ def followed(ask: Ask, stretch: Stretch, column: str) -> sa.Select[Any]:
         may_list(ask.caller, ask.visibility, ask.member_status),
     ]
     direction = "asc" if stretch.is_one_value else ask.sort[0][1]
-    where += _within(images.c[column], direction, stretch.kind)
+    key = images.c[column]
+    where += _within(key, direction, stretch.kind)
+    by = order(ask.sort, images.c.__getitem__)
+    if stretch.kind == "null":
+        # PostgreSQL does not see that only one value is left: it wants the order of the index.
+        up = (ask.sort[0][1] == "asc") is not (column == "name")
+        by.insert(0, upwards(key) if up else downwards(key))
     if ask.nulls is not None:
         where.append(after(ask.sort, ask.nulls, images.c.__getitem__))
     return (
@@ -245,6 +251,6 @@ def followed(ask: Ask, stretch: Stretch, column: str) -> sa.Select[Any]:
         .select_from(images)
         .with_hint(images, FOLLOWED[column], "sqlite")
         .where(*where)
-        .order_by(*order(ask.sort, images.c.__getitem__))
+        .order_by(*by)
         .limit(sa.bindparam("limit", required=True))
     )

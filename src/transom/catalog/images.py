@@ -222,6 +222,7 @@ class Images:
                 images.c.id == sa.bindparam("id", required=True), is_there, may_show(caller)
             ),
             self._engine.dialect,
+            stable=True,
         )
 
 

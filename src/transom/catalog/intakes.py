@@ -29,7 +29,6 @@ NOBODY = "nobody"
 """The process of intakes that nobody works on any more."""
 
 _ACTIONS: dict[str, str] = {"saving": "upload data to", "uploading": "stage data for"}
-_COUNTED = [str(status) for status in Status if status not in {Status.KILLED, *GONE}]
 _STAGED = (Status.UPLOADING, Status.IMPORTING)
 
 
@@ -246,12 +245,12 @@ _plain_size = images.c.size * sa.literal_column("1.0")
 _reserved = (
     sa.select(sa.func.coalesce(sa.func.sum(intakes.c.reserved_bytes), 0))
     .select_from(intakes.join(images, images.c.id == intakes.c.image_id))
-    .where(images.c.owner == sa.bindparam("project"), images.c.status.in_(_COUNTED))
+    .where(images.c.shelf.in_([0, 1]), images.c.owner == sa.bindparam("project"))
     .scalar_subquery()
 )
 _used_statement = sa.select(
     sa.select(sa.func.coalesce(sa.func.sum(_times_copies), 0))
-    .where(images.c.owner == sa.bindparam("project"), images.c.status.in_(_COUNTED))
+    .where(images.c.shelf.in_([0, 1]), images.c.owner == sa.bindparam("project"))
     .scalar_subquery()
     + _reserved
 )
@@ -264,7 +263,7 @@ _usage_statement = (
         sa.func.coalesce(sa.func.sum(_plain_size), 0),
         _reserved,
     )
-    .where(images.c.owner == sa.bindparam("project"), images.c.status.in_(_COUNTED))
+    .where(images.c.shelf.in_([0, 1]), images.c.owner == sa.bindparam("project"))
     .group_by(images.c.status, images.c.copying)
 )
 

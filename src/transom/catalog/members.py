@@ -109,7 +109,7 @@ def add(connection: Connection, member: Member, limit: int) -> None:
     )
 
 
-def member_row(member: Member, shelf: int | None, image_created_at: dt.datetime) -> dict[str, Any]:
+def member_row(member: Member, shelf: int, image_created_at: dt.datetime) -> dict[str, Any]:
     """The row of a member of an image on this shelf."""
     return {
         "image_id": member.image_id,

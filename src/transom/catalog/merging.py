@@ -15,9 +15,7 @@ from transom.catalog.rows import COLUMNS
 from transom.catalog.schema import images
 from transom.catalog.visibility import PROJECT, may_list, sets_of
 from transom.catalog.ways import (
-    Shelf,
     Way,
-    gone,
     meeting,
     open_to,
     owned_by,
@@ -31,24 +29,25 @@ Part = tuple[Way, list[ColumnElement[bool]]]
 def visible(ask: Ask, lead: int | None) -> list[Part]:
     """The sets that make up what the caller sees; no image is in two of them. The sets of other
     projects' images go through the index of the leading term, if there is one."""
-    owner = Term("equal", "owner")
-    owner_number = ask.terms.index(owner) if owner in ask.terms else None
+    owner, status = _number(ask, "owner"), _number(ask, "status")
+    in_status = None if status is None else f"f{status}"
     found = []
     for shelf in ask.shelves:
         for kind, value in sets_of(ask.caller, ask.visibility, ask.member_status):
-            done = None
+            done: set[int | None] = set()
             if kind == "member":
                 way = shared_with_caller(value, shelf)
             elif kind == "own":
-                way = owned_by(PROJECT, value, shelf)
-            elif owner_number is not None:
-                way, done = owned_by(f"f{owner_number}", value, shelf), owner_number
+                way, done = owned_by(PROJECT, value, shelf, in_status), {status}
+            elif owner is not None:
+                way, done = owned_by(f"f{owner}", value, shelf, in_status), {owner, status}
             else:
                 way = open_to(value, shelf)
                 if lead is not None:
                     led = meeting(ask.terms[lead], lead, ask.dialect, shelf, value)
-                    way, done = (way, None) if led is None else (led, lead)
-            found.append((way, _rest(ask, way, shelf, done)))
+                    if led is not None:
+                        way, done = led, {lead}
+            found.append((way, _rest(ask, way, done)))
     return found
 
 
@@ -58,26 +57,24 @@ def meeting_term(ask: Ask, lead: int) -> list[Part]:
     for shelf in ask.shelves:
         way = meeting(ask.terms[lead], lead, ask.dialect, shelf)
         if way is not None:
-            rest = _rest(ask, way, shelf, lead)
+            rest = _rest(ask, way, {lead})
             rest.append(may_list(ask.caller, ask.visibility, ask.member_status))
             found.append((way, rest))
     return found
 
 
-def _rest(ask: Ask, way: Way, shelf: Shelf, done: int | None) -> list[ColumnElement[bool]]:
-    rest = [
+def _rest(ask: Ask, way: Way, done: set[int | None]) -> list[ColumnElement[bool]]:
+    return [
         term_condition(term, f"f{number}", ask.dialect, way.column)
         for number, term in enumerate(ask.terms)
-        if number != done
+        if number not in done
     ]
-    if shelf is None:
-        rest.append(gone(bool(ask.shelf)))
-    return rest
 
 
 def merged(ask: Ask, parts: Sequence[Part], step: int | None) -> sa.Select[Any]:
     """One page out of sets without an image in common: ids and sort keys first, the rows of the
-    page afterwards. `step` ends each set in PostgreSQL; SQLite merges them row by row."""
+    page afterwards. `step` ends each set, and the page: for PostgreSQL, which has to know it to
+    plan well; SQLite merges row by row and is told at the end of the page."""
     selects = []
     for way, rest in parts:
         keys = [way.column(column).label(f"k{n}") for n, (column, _) in enumerate(ask.sort)]
@@ -85,14 +82,13 @@ def merged(ask: Ask, parts: Sequence[Part], step: int | None) -> sa.Select[Any]:
         if ask.nulls is not None:
             select = select.where(after(ask.sort, ask.nulls, way.column))
         if step is not None:
-            select = select.order_by(*order(ask.sort, way.column)).limit(
-                sa.literal_column(str(step), sa.Integer)
-            )
+            select = select.order_by(*order(ask.sort, way.column)).limit(_literal(step))
         selects.append(select)
     union: Any = selects[0] if len(selects) == 1 else sa.union_all(*selects)
+    limit = sa.bindparam("limit", required=True) if step is None else _literal(step)
     page = (
         union.order_by(*order(ask.sort, keys_of(ask.sort, union.selected_columns)))
-        .limit(sa.bindparam("limit", required=True))
+        .limit(limit)
         .subquery("page")
     )
     return (
@@ -107,7 +103,7 @@ def count_up_to(ways: Sequence[Way], bound: int) -> ColumnElement[Any]:
     """The size of a set, or the bound if it is smaller."""
     parts = [way.some() for way in ways]
     some: Any = parts[0] if len(parts) == 1 else sa.union_all(*parts)
-    limited = some.limit(sa.literal_column(str(bound), sa.Integer)).subquery()
+    limited = some.limit(_literal(bound)).subquery()
     return sa.select(sa.func.count()).select_from(limited).scalar_subquery()
 
 
@@ -120,7 +116,16 @@ def reach(ask: Ask, way: Way, steps: int) -> ColumnElement[Any]:
         .with_hint(way.table, way.index, "sqlite")
         .where(*way.where)
         .order_by(*order((("created_at", ask.sort[0][1]), ("id", ask.sort[0][1])), way.column))
-        .limit(sa.literal_column("1", sa.Integer))
-        .offset(sa.literal_column(str(steps), sa.Integer))
+        .limit(_literal(1))
+        .offset(_literal(steps))
         .scalar_subquery()
     )
+
+
+def _number(ask: Ask, column: str) -> int | None:
+    term = Term("equal", column)
+    return ask.terms.index(term) if term in ask.terms else None
+
+
+def _literal(number: int) -> ColumnElement[int]:
+    return sa.literal_column(str(number), sa.Integer)

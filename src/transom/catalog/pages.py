@@ -119,14 +119,21 @@ class Pages:
                 return merged(ask, visible(ask, lead), step)
             return merged(ask, meeting_term(ask, lead), None)
 
-        return self._run(connection, (way, lead, step, ask.shape), build, ask.bound())
+        found = self._run(
+            connection,
+            (way, lead, step, ask.shape),
+            build,
+            ask.bound(),
+            stable=way == "walk" and len(ask.terms) < 2,
+        )
+        return found[: ask.limit]
 
     def _follow(self, connection: Connection, ask: Ask) -> list[Any]:
         column = ask.sort[0][0]
         found: list[Any] = []
 
         def run(shape: Any, build: Callable[[], sa.Select[Any]], values: dict[str, Any]) -> Any:
-            return self._run(connection, shape, build, values)
+            return self._run(connection, shape, build, values, stable=True)
 
         for stretch in stretches(ask, run):
             found += self._stretch(connection, ask, column, stretch, ask.limit - len(found))
@@ -210,7 +217,7 @@ class Pages:
                 sets.append([way for way, _ in visible(ask, None)])
             return sa.select(*(count_up_to(ways, SMALL) for ways in sets))
 
-        row = self._run(connection, ("counts", ask.shape), build, ask.bound())[0]
+        row = self._run(connection, ("counts", ask.shape), build, ask.bound(), stable=True)[0]
         return dict(zip(numbers, row, strict=True))
 
     def _sparsest(self, connection: Connection, ask: Ask) -> int | None:
@@ -232,7 +239,8 @@ class Pages:
             ]
             return sa.select(*(reach(ask, way, SAMPLE) for way in ways if way is not None))
 
-        reached = self._run(connection, ("sparsest", ask.shape), build, ask.bound())[0]
+        shape = ("sparsest", ask.shape)
+        reached = self._run(connection, shape, build, ask.bound(), stable=True)[0]
         furthest = None
         if None not in reached:
             furthest = min(reached) if ask.sort[0][1] == "desc" else max(reached)
@@ -249,7 +257,7 @@ class Pages:
                 if self._dialect == "postgresql"
                 else "SELECT max(rowid) FROM images"
             )
-            count = self._run(connection, "all", lambda: sa.text(text), {})[0][0]
+            count = self._run(connection, "all", lambda: sa.text(text), {}, stable=True)[0][0]
             # PostgreSQL says -1 before it has looked at the table for the first time.
             self._count = HANDFUL + 1 if count == -1 else int(count or 0)
             self._counted_at = now
@@ -272,7 +280,7 @@ class Pages:
             ).where(images.c.id == sa.bindparam("id", required=True))
 
         values = {"id": marker, PROJECT: project_of(actor)}
-        rows = self._run(connection, ("marker", caller, sort), build, values)
+        rows = self._run(connection, ("marker", caller, sort), build, values, stable=True)
         if not rows:
             raise InvalidMarker(marker)
         status, is_visible, *found = rows[0]
@@ -288,12 +296,14 @@ class Pages:
         shape: Any,
         build: Callable[[], Any],
         values: dict[str, Any],
+        *,
+        stable: bool = False,
     ) -> list[Any]:
         statement = self._statements.get(shape)
         if statement is None:
             if len(self._statements) >= STATEMENTS_MAX:
                 self._statements.clear()
-            statement = self._statements[shape] = Prepared(build(), self._dialect)
+            statement = self._statements[shape] = Prepared(build(), self._dialect, stable=stable)
         return statement.rows(connection, values)
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from transom.catalog.schema import EPOCH, MICROSECOND, images
 from transom.errors import InvalidValue
-from transom.model.image import Image, Location, Status, Visibility
+from transom.model.image import GONE, Image, Location, Status, Visibility
 
 _fold = msgspec.json.Encoder().encode
 _unfold_tags = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -156,11 +156,11 @@ def tags_of(image: Image) -> tuple[str, ...]:
     return tuple(dict.fromkeys(image.tags))
 
 
-def shelf_of(image: Image) -> int | None:
+def shelf_of(image: Image) -> int:
     """What the database computes as `shelf`: which lists show the image."""
-    if image.status in (Status.KILLED, Status.PENDING_DELETE, Status.DELETED):
-        return None
-    return int(image.os_hidden)
+    if image.status is Status.KILLED:
+        return 4
+    return image.os_hidden + 2 * (image.status in GONE)
 
 
 def digest_of(name: str, value: str) -> bytes:

@@ -99,7 +99,8 @@ metadata = MetaData(
 )
 
 SHELF = (
-    "CASE WHEN status IN ('killed', 'pending_delete', 'deleted') THEN NULL "
+    "CASE WHEN status = 'killed' THEN 4 "
+    "WHEN status IN ('pending_delete', 'deleted') THEN CASE WHEN os_hidden THEN 3 ELSE 2 END "
     "WHEN os_hidden THEN 1 ELSE 0 END"
 )
 
@@ -107,9 +108,10 @@ images = Table(
     "images",
     metadata,
     Column("id", word(), primary_key=True),
-    # Which lists show the image: 0 = ordinary ones, 1 = those that ask for hidden images, null =
-    # none. It leads the indexes, so that hidden and deleted images cost a list nothing.
-    Column("shelf", SmallInteger, Computed(SHELF, persisted=True)),
+    # Which lists show the image: 0 = ordinary ones, 1 = those that ask for hidden images, 2 and 3 =
+    # the same for images that are gone, 4 = none. It leads the indexes, so that hidden and deleted
+    # images cost a list nothing.
+    Column("shelf", SmallInteger, Computed(SHELF, persisted=True), nullable=False),
     Column("owner", word()),
     Column("visibility", word(), nullable=False),
     Column("status", word(), nullable=False),
@@ -153,7 +155,7 @@ image_properties = Table(
     # index. The value itself is folded into the image's row.
     Column("digest", LargeBinary, nullable=False),
     # Copies of the image's columns, so that the index below can be walked in the order of a page.
-    Column("shelf", SmallInteger),
+    Column("shelf", SmallInteger, nullable=False),
     Column("visibility", word(), nullable=False),
     Column("created_at", Moment, nullable=False),
     sqlite_with_rowid=False,
@@ -164,7 +166,7 @@ image_tags = Table(
     metadata,
     Column("image_id", word(), ForeignKey(images.c.id, ondelete="CASCADE"), primary_key=True),
     Column("tag", word(), primary_key=True),
-    Column("shelf", SmallInteger),
+    Column("shelf", SmallInteger, nullable=False),
     Column("visibility", word(), nullable=False),
     Column("created_at", Moment, nullable=False),
     sqlite_with_rowid=False,
@@ -178,7 +180,7 @@ image_members = Table(
     Column("status", word(), nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
-    Column("shelf", SmallInteger),
+    Column("shelf", SmallInteger, nullable=False),
     Column("image_created_at", Moment, nullable=False),
     CheckConstraint(one_of("status", MemberStatus), name="status"),
     sqlite_with_rowid=False,
@@ -290,8 +292,13 @@ _index("ix_images_min_ram", _i.shelf, _i.min_ram)
 _index("ix_images_checksum", _i.checksum)
 _index("ix_images_os_hash_algo", _i.shelf, _i.os_hash_algo)
 _index("ix_images_os_hash_value", _i.os_hash_value)
-# What a project uses, without reading its images.
-_index("ix_images_usage", _i.owner, _i.status, _i.copying, _i.copies, _i.size)
+# The last three say what a project uses, without reading its images.
+_index(
+    "ix_images_owner_status",
+    *(_i.shelf, _i.owner, _i.status),
+    *_page,
+    *(_i.copying, _i.copies, _i.size),
+)
 _index("ix_image_properties_digest", _p.digest, _p.shelf, _p.visibility, _p.created_at, _p.image_id)
 _index("ix_image_tags_tag", _t.tag, _t.shelf, _t.visibility, _t.created_at, _t.image_id)
 _index(

@@ -16,8 +16,8 @@ PROJECT = "project"
 # A name of its own, because a statement may start from the table too.
 _member = image_members.alias("shared")
 
-GONE_STATUSES = ", ".join(f"'{status}'" for status in sorted(GONE))
-is_there: ColumnElement[bool] = sa.literal_column(f"images.status NOT IN ({GONE_STATUSES})")
+_GONE = ", ".join(f"'{status}'" for status in sorted(GONE))
+is_there: ColumnElement[bool] = sa.literal_column(f"images.status NOT IN ({_GONE})")
 """The image can be reached by an API call."""
 
 

@@ -15,11 +15,8 @@ from sqlalchemy import ColumnElement
 
 from transom.catalog.filters import Term, term_condition
 from transom.catalog.schema import image_members, image_properties, image_tags, images
-from transom.catalog.visibility import GONE_STATUSES, PROJECT, word
+from transom.catalog.visibility import PROJECT, word
 from transom.model.image import Visibility
-
-Shelf = int | None
-"""A value of `images.shelf`; None = images that are gone, for those who ask what changed."""
 
 _BY_ID = "sqlite_autoindex_images_1"
 _VISIBILITIES = [word(visibility) for visibility in Visibility]
@@ -86,21 +83,13 @@ class Way:
         )
 
 
-def on_shelf(table: sa.Table, shelf: Shelf) -> ColumnElement[bool]:
+def on_shelf(table: sa.Table, shelf: int) -> ColumnElement[bool]:
     """The images of one shelf."""
     column: ColumnElement[Any] = table.c.shelf
-    if shelf is None:
-        return column.is_(None)
     return column == sa.literal_column(str(shelf), sa.SmallInteger)
 
 
-def gone(os_hidden: bool) -> ColumnElement[bool]:
-    """Of the images without a shelf, those that a list of changes holds."""
-    hidden = "images.os_hidden" if os_hidden else "NOT images.os_hidden"
-    return sa.literal_column(f"(images.status IN ({GONE_STATUSES}) AND {hidden})")
-
-
-def open_to(visibility: str, shelf: Shelf) -> Way:
+def open_to(visibility: str, shelf: int) -> Way:
     """All images of one visibility."""
     return Way(
         images,
@@ -109,20 +98,21 @@ def open_to(visibility: str, shelf: Shelf) -> Way:
     )
 
 
-def owned_by(parameter: str, visibility: str, shelf: Shelf) -> Way:
-    """One project's images of one visibility."""
-    return Way(
-        images,
-        "ix_images_owner",
-        (
-            on_shelf(images, shelf),
-            images.c.owner == sa.bindparam(parameter, required=True),
-            images.c.visibility == word(visibility),
-        ),
+def owned_by(parameter: str, visibility: str, shelf: int, status: str | None = None) -> Way:
+    """One project's images of one visibility; those in one status, if a parameter for it is
+    named."""
+    of_owner = (
+        on_shelf(images, shelf),
+        images.c.owner == sa.bindparam(parameter, required=True),
     )
+    visible = images.c.visibility == word(visibility)
+    if status is None:
+        return Way(images, "ix_images_owner", (*of_owner, visible))
+    in_status = images.c.status == sa.bindparam(status, required=True)
+    return Way(images, "ix_images_owner_status", (*of_owner, in_status), (visible,))
 
 
-def shared_with_caller(status: str, shelf: Shelf) -> Way:
+def shared_with_caller(status: str, shelf: int) -> Way:
     """Other projects' images that are shared with the caller's, by what it made of the offer."""
     caller: ColumnElement[Any] = sa.bindparam(PROJECT, required=True)
     return Way(
@@ -142,7 +132,7 @@ def shared_with_caller(status: str, shelf: Shelf) -> Way:
 
 
 def meeting(
-    term: Term, number: int, dialect: str, shelf: Shelf, visibility: str | None = None
+    term: Term, number: int, dialect: str, shelf: int, visibility: str | None = None
 ) -> Way | None:
     """All images that meet a term, or those of one visibility among them; None when no index
     knows them."""
@@ -158,7 +148,9 @@ def meeting(
     condition = term_condition(term, f"f{number}", dialect)
     if term.kind == "protected":
         return Way(
-            images, "ix_images_protected", (on_shelf(images, shelf), of_visibility, condition)
+            images,
+            "ix_images_protected",
+            (on_shelf(images, shelf), of_visibility, condition),
         )
     index = _TERM_INDEXES.get(term.column)
     if index is None or term.kind in ("outside", "unprotected"):
@@ -167,11 +159,13 @@ def meeting(
         where: tuple[ColumnElement[bool], ...] = (condition,)
         return Way(images, index, where, (on_shelf(images, shelf),))
     if term.column in _UNDER_VISIBILITY:
-        return Way(images, index, (on_shelf(images, shelf), of_visibility, condition))
-    return Way(images, index, (on_shelf(images, shelf), condition))
+        where = (on_shelf(images, shelf), of_visibility, condition)
+    else:
+        where = (on_shelf(images, shelf), condition)
+    return Way(images, index, where)
 
 
-def _through(table: sa.Table, term: Term, number: int, shelf: Shelf, visibility: str | None) -> Way:
+def _through(table: sa.Table, term: Term, number: int, shelf: int, visibility: str | None) -> Way:
     value: ColumnElement[Any] = sa.bindparam(f"f{number}", required=True)
     key = table.c.tag if term.kind == "tag" else table.c.digest
     where: list[ColumnElement[bool]] = [key == value, on_shelf(table, shelf)]

@@ -35,10 +35,13 @@ def _images() -> None:
             "shelf",
             sa.SmallInteger(),
             sa.Computed(
-                "CASE WHEN status IN ('killed', 'pending_delete', 'deleted') THEN NULL "
+                "CASE WHEN status = 'killed' THEN 4 "
+                "WHEN status IN ('pending_delete', 'deleted') "
+                "THEN CASE WHEN os_hidden THEN 3 ELSE 2 END "
                 "WHEN os_hidden THEN 1 ELSE 0 END",
                 persisted=True,
             ),
+            nullable=False,
         ),
         sa.Column("owner", WORD),
         sa.Column("visibility", WORD, nullable=False),
@@ -85,7 +88,7 @@ def _around_images() -> None:
         sa.Column("image_id", WORD, nullable=False),
         sa.Column("name", WORD, nullable=False),
         sa.Column("digest", sa.LargeBinary(), nullable=False),
-        sa.Column("shelf", sa.SmallInteger()),
+        sa.Column("shelf", sa.SmallInteger(), nullable=False),
         sa.Column("visibility", WORD, nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("image_id", "name", name="pk_image_properties"),
@@ -96,7 +99,7 @@ def _around_images() -> None:
         "image_tags",
         sa.Column("image_id", WORD, nullable=False),
         sa.Column("tag", WORD, nullable=False),
-        sa.Column("shelf", sa.SmallInteger()),
+        sa.Column("shelf", sa.SmallInteger(), nullable=False),
         sa.Column("visibility", WORD, nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("image_id", "tag", name="pk_image_tags"),
@@ -110,7 +113,7 @@ def _around_images() -> None:
         sa.Column("status", WORD, nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("updated_at", MOMENT, nullable=False),
-        sa.Column("shelf", sa.SmallInteger()),
+        sa.Column("shelf", sa.SmallInteger(), nullable=False),
         sa.Column("image_created_at", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("image_id", "member_id", name="pk_image_members"),
         _of_image("image_members", ondelete="CASCADE"),
@@ -197,7 +200,12 @@ def _indexes() -> None:
         ("ix_images_checksum", "images", ("checksum",), None),
         ("ix_images_os_hash_algo", "images", ("shelf", "os_hash_algo"), None),
         ("ix_images_os_hash_value", "images", ("os_hash_value",), None),
-        ("ix_images_usage", "images", ("owner", "status", "copying", "copies", "size"), None),
+        (
+            "ix_images_owner_status",
+            "images",
+            ("shelf", "owner", "status", *page, "copying", "copies", "size"),
+            None,
+        ),
         (
             "ix_image_properties_digest",
             "image_properties",
