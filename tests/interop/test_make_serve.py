@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import stat
 import subprocess
@@ -214,11 +213,9 @@ def test_ctrl_c_ends_it_cleanly_and_a_second_start_reuses_everything(
     assert not re.search(r"Traceback|Error|\*\*\*", first.text()), first.text()
     assert "stopped" in first.lines[-1]
 
-    begin = time.monotonic()
     second = start(clone, port, tmp_path)
     try:
         second.wait_for(r"serving", SECOND_START_SECONDS)
-        seconds = time.monotonic() - begin
         assert (written.read_bytes(), written.stat().st_mtime_ns) == before
         done = paste(clone, [*lines[:2], lines[2] + " -f value -c Name"], tmp_path)
         assert done.returncode == 0, f"{done.stdout}{done.stderr}"
@@ -229,5 +226,3 @@ def test_ctrl_c_ends_it_cleanly_and_a_second_start_reuses_everything(
         if second.process.poll() is None:
             os.killpg(second.process.pid, signal.SIGKILL)
             second.process.wait(STOP_SECONDS)
-    assert seconds < 10
-    assert shutil.which("make")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import uuid
 
 import pytest
@@ -26,7 +25,7 @@ def image(connection: Connection) -> Image:
     """An active image with two properties."""
     made = connection.create_image(
         f"compute-{uuid.uuid4().hex}",
-        data=io.BytesIO(b"seen through another window"),
+        data=b"seen through another window",
         disk_format="raw",
         container_format="bare",
         os_distro="debian",

@@ -117,6 +117,25 @@ def test_create_takes_the_data_from_a_pipe(
     openstack_demo.runs("image", "delete", name)
 
 
+def test_create_with_a_progress_bar_and_an_announced_size(
+    openstack_demo: Shell, name: str, tmp_path: Path
+) -> None:
+    # With a progress bar the client reads the file through a wrapper that has no length.
+    source = tmp_path / "source"
+    source.write_bytes(DATA)
+    options = ("--progress", "--file", str(source), "-f", "value", "-c", "status")
+
+    for size in ((), ("--size", str(len(DATA)))):
+        answer = openstack_demo.runs("image", "create", name, *options, *size)
+        assert answer.text.splitlines()[-1] == "active"
+    said = openstack_demo.fails("image", "create", name, *options, "--size", str(len(DATA) + 1))
+
+    assert "400" in said
+    ids = openstack_demo.runs("image", "list", "--name", name, "-f", "value", "-c", "ID")
+    openstack_demo.runs("image", "delete", *ids.text.split())
+    assert len(ids.text.split()) == 2
+
+
 def test_set_changes_every_attribute_that_has_an_option(
     openstack_demo: Shell, make: MakeImage, name: str
 ) -> None:

@@ -45,7 +45,7 @@ def name(connection: Connection) -> Iterator[str]:
     prefix = f"sdk-{uuid.uuid4().hex}"
     yield prefix
     for hidden in (False, True):
-        for image in connection.image.images(is_hidden=hidden):
+        for image in list(connection.image.images(is_hidden=hidden)):
             if image.name and image.name.startswith(prefix):
                 connection.image.update_image(image.id, is_protected=False)
                 connection.image.delete_image(image.id)
@@ -200,6 +200,14 @@ def test_pages_follow_the_next_link_to_the_end(connection: Connection, name: str
     assert [image.id for image in page] == made[:3:-1]
     rest = connection.image.images(tag=name, marker=made[3], limit=2)
     assert [image.id for image in rest] == made[2::-1]
+
+
+def test_list_without_a_limit_gives_more_than_one_page_of_the_service(
+    connection: Connection, name: str
+) -> None:
+    made = [make(connection, f"{name}-{n:02}", None, tags=[name]).id for n in range(27)]
+
+    assert [image.id for image in connection.image.images(tag=name)] == made[::-1]
 
 
 def test_every_query_that_the_sdk_knows_filters(connection: Connection, name: str) -> None:
