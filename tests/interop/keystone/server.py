@@ -66,7 +66,7 @@ env = OS_KEYSTONE_CONFIG_FILES={folder}/keystone.conf
 buffer-size = 65535
 master = false
 processes = 1
-threads = 4
+threads = {threads}
 lazy-apps = true
 need-app = true
 disable-logging = true
@@ -140,14 +140,20 @@ def free_port() -> int:
 class KeystoneServer:
     """One running Keystone with a database of its own."""
 
-    def __init__(self, folder: Path, *, provider: str = "fernet", expiration: int = 3600) -> None:
+    def __init__(
+        self, folder: Path, *, provider: str = "fernet", expiration: int = 3600, threads: int = 4
+    ) -> None:
+        """With more than one thread uWSGI drops a connection now and then; clients that do not try
+        again, tempest among them, need a Keystone with one."""
         made = prepared()
         shutil.copytree(made / "template", folder, dirs_exist_ok=True)
         self._folder = folder
         self._provider = provider
         self.configure(expiration=expiration)
         self.port = free_port()
-        (folder / "uwsgi.ini").write_text(_UWSGI.format(folder=folder, port=self.port))
+        (folder / "uwsgi.ini").write_text(
+            _UWSGI.format(folder=folder, port=self.port, threads=threads)
+        )
         self._uwsgi = made / "venv/bin/uwsgi"
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -64,7 +64,10 @@ http_store_enabled = {locations}
 image_format_enforcement = {formats}
 do_secure_hash = {hashes}
 [compute]
+image_ref = {image_id}
+image_ref_alt = {image_id}
 [compute-feature-enabled]
+snapshot = {snapshots}
 """
 
 
@@ -79,6 +82,7 @@ class Setting:
     imports: bool = False
     locations: bool = False
     nova: bool = False
+    snapshots: bool = False
 
 
 ENFORCING = Setting("enforcing", {})
@@ -89,6 +93,9 @@ LENIENT = Setting(
     hashes=False,
 )
 SETTINGS = (ENFORCING, LENIENT)
+COMPUTE = Setting("compute", {}, nova=True)
+"""Nova is said to be there; nobody has a server."""
+COMPUTE_WITH_SNAPSHOTS = Setting("compute-with-snapshots", {}, nova=True, snapshots=True)
 
 
 class Deployment:
@@ -98,7 +105,7 @@ class Deployment:
         self.folder = folder
         self.setting = setting
         folder.mkdir(parents=True, exist_ok=True)
-        self.keystone = KeystoneServer(folder / "keystone").start()
+        self.keystone = KeystoneServer(folder / "keystone", threads=1).start()
         cloud = Cloud(self.keystone.url)
         furnish(cloud)
         own: dict[str, Any] = {
@@ -115,7 +122,12 @@ class Deployment:
         _offer(cloud, "identity", self.keystone.url)
         _offer(cloud, "image", self.server.url)
         _offer(cloud, "compute", f"{self.server.url}/compute/v2.1")
+        self.image_id = self._public_image(cloud.admin_token) if setting.nova else ""
         cloud.close()
+
+    def _public_image(self, token: str) -> str:
+        image = {"disk_format": "raw", "container_format": "bare", "visibility": "public"}
+        return str(self.server.client(token).create(name="of tempest", **image)["id"])
 
     def stop(self) -> None:
         """End both."""
@@ -173,6 +185,8 @@ class Deployment:
                 formats=str(setting.formats).lower(),
                 hashes=str(setting.hashes).lower(),
                 nova=str(setting.nova).lower(),
+                snapshots=str(setting.snapshots).lower(),
+                image_id=self.image_id,
             )
         )
 

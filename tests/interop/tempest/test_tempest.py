@@ -7,16 +7,31 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.tempest.harness import ENFORCING, SETTINGS, Deployment, Setting, judge, score
+from tests.interop.tempest.harness import (
+    COMPUTE,
+    COMPUTE_WITH_SNAPSHOTS,
+    ENFORCING,
+    SETTINGS,
+    Deployment,
+    Setting,
+    judge,
+    score,
+)
 
 pytestmark = pytest.mark.interop
 
 SMOKE = (
     r"tempest\.api\.image\.v2\.(test_images\.BasicOperationsImagesTest|test_images_member|"
-    r"test_images_tags|test_versions)|tempest\.api\.compute\.images\.test_list_images"
+    r"test_images_tags|test_versions)"
 )
 IMAGE = r"^tempest\.api\.image"
 PLUGIN = r"^glance_tempest_plugin\.tests\.(rbac|api)"
+COMPUTE_IMAGES = (
+    r"^tempest\.api\.compute\.images\.(test_list_images|test_list_image_filters|"
+    r"test_image_metadata)"
+)
+"""The tests of the image view that need no server."""
+COMPUTE_DELETES = r"^tempest\.api\.compute\.images.*ImagesDeleteNegativeTestJSON"
 IN_FULL = os.environ.get("TRANSOM_TEMPEST") == "full"
 
 
@@ -35,6 +50,15 @@ def run(folder: Path, setting: Setting, pattern: str) -> None:
 @pytest.mark.skipif(IN_FULL, reason="part of the full run")
 def test_the_smoke_part_passes(tmp_path: Path) -> None:
     run(tmp_path, ENFORCING, SMOKE)
+
+
+@pytest.mark.parametrize(
+    ("setting", "pattern"),
+    [(COMPUTE, COMPUTE_IMAGES), (COMPUTE_WITH_SNAPSHOTS, COMPUTE_DELETES)],
+    ids=lambda each: each.name if isinstance(each, Setting) else "",
+)
+def test_the_compute_view_passes(tmp_path: Path, setting: Setting, pattern: str) -> None:
+    run(tmp_path, setting, pattern)
 
 
 @pytest.mark.skipif(not IN_FULL, reason="`make tempest` runs it")
