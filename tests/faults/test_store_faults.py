@@ -420,7 +420,7 @@ async def test_a_folder_that_cannot_be_synced_takes_the_object_back(
     def fail(folder: Path) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder))
 
-    monkeypatch.setattr(writing, "_sync_folder", fail)
+    monkeypatch.setattr("transom.stores.drivers.file.folder.sync_folder", fail)
     with pytest.raises(StoreFailed):
         await put(store, "key", b"x")
     assert files_below(tmp_path / "store") == set()
@@ -656,6 +656,40 @@ async def test_what_others_put_into_the_folder_is_not_taken_for_objects(tmp_path
     with pytest.raises(StoreFailed, match="not a file"):
         await store.read("abfolder")
     await store.close()
+
+
+async def test_an_empty_folder_that_somebody_removed_is_made_again(tmp_path: Path) -> None:
+    store = opened(tmp_path / "store")
+    await put(store, "key1", b"x")
+    await store.delete("key1")
+    (tmp_path / "store/ke").rmdir()
+    await put(store, "key2", b"y")
+    assert await get(store, "key2") == b"y"
+    await store.close()
+
+
+@pytest.mark.parametrize("fsync", [True, False])
+async def test_every_name_on_the_way_to_an_object_is_on_disk_before_the_commit_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: bool
+) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def note(fd: int) -> None:
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        synced.append(str(path.relative_to(tmp_path)))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", note)
+    for key in ("key1", "key2"):
+        # The second one may not rely on what the first one, which may have crashed, has done.
+        store = opened(tmp_path / "new/store", fsync=fsync)
+        await put(store, key, b"x")
+        await store.close()
+    folders = ["new", ".", "new/store"]
+    first = ["new/store/.partial/key1", "new/store", "new/store/ke"]
+    second = ["new/store/.partial/key2", "new/store", "new/store/ke"]
+    assert synced == ([*folders, *first, *second] if fsync else [])
 
 
 async def test_permissions_let_the_group_read_and_nobody_else(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ class Folder:
         """What all writers hold to put small chunks together."""
         self.ahead_bytes = 0
         """What all readers have read ahead, or are reading."""
+        self._durable: set[Path] = set()
         self._sign = self._open()
         self.io = ThreadPoolExecutor(_IO_THREADS, thread_name_prefix=f"store-{name}")
         self.syncs = ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix=f"store-{name}-sync")
@@ -61,15 +62,20 @@ class Folder:
     def _open(self) -> Path:
         """The path by which the store is known to be there: an unmounted disk leaves an empty
         folder, which must not pass for a store without objects."""
+        missing = [each for each in (self.root, *self.root.parents) if not each.exists()]
         try:
             self.root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            for each in missing:
+                self._sync_name(each)
         except OSError as refused:
             raise ConfigurationError(
                 f"stores.{self.name}.path = {str(self.root)!r}: the folder cannot be made "
                 f"({refused.strerror}); make it, or choose another path."
             ) from refused
         try:
-            self.partial.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            if not self.partial.exists():
+                self.partial.mkdir(mode=FOLDER_MODE, exist_ok=True)
+                self._sync_name(self.partial)
         except OSError as refused:
             if not os.access(self.root, os.R_OK | os.X_OK):
                 raise ConfigurationError(
@@ -91,6 +97,25 @@ class Folder:
     def mark_path(self, key: str) -> Path:
         """Where the durable length of the partial object is noted."""
         return self.partial / (key + MARK)
+
+    def make_shard(self, key: str, *, is_lost: bool = False) -> Path:
+        """The folder of the complete object, made if it is not there, and durable itself. `is_lost`
+        = it was seen to be missing."""
+        shard = self.path(key).parent
+        if is_lost or shard not in self._durable:
+            shard.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            # Not only for a new one: who made it may not have come to this point.
+            self._sync_name(shard)
+            self._durable.add(shard)
+        return shard
+
+    def sync(self, folder: Path) -> None:
+        """Force the names in a folder to disk."""
+        if self.is_synced:
+            sync_folder(folder)
+
+    def _sync_name(self, path: Path) -> None:
+        self.sync(path.parent)
 
     def remove_partial(self, key: str) -> None:
         """Remove a partial object and its mark; either may be gone."""
@@ -139,3 +164,12 @@ class Folder:
         """Wait for running work and end the threads."""
         self.io.shutdown()
         self.syncs.shutdown()
+
+
+def sync_folder(folder: Path) -> None:
+    """Force the names in a folder to disk. Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

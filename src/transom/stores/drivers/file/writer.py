@@ -21,7 +21,7 @@ from typing import Self
 import structlog
 
 from transom.errors import StoreFailed, StoreFull, StoreUnavailable
-from transom.stores.drivers.file.folder import FILE_MODE, FOLDER_MODE, Folder
+from transom.stores.drivers.file.folder import FILE_MODE, Folder, sync_folder
 from transom.stores.store import KeyMissing, Stored
 from transom.stores.threads import run_to_end, settled
 
@@ -305,7 +305,7 @@ class FileWriter:
         size_bytes = self._written
         os.fdatasync(self._fd)
         if not self._is_folder_synced:
-            _sync_folder(self._folder.partial)
+            sync_folder(self._folder.partial)
             self._is_folder_synced = True
         self._durable = size_bytes
         self._write_mark()
@@ -323,18 +323,20 @@ class FileWriter:
         final = folder.path(self._key)
         if folder.is_synced:
             os.fsync(self._fd)
-        is_new = _make_folder(final.parent)
+        shard = folder.make_shard(self._key)
         if not self._is_ours():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._partial))
         try:
-            _rename_to_new(self._partial, final)
+            try:
+                _rename_to_new(self._partial, final)
+            except FileNotFoundError:
+                # Somebody tidied up the folder of the object while it was empty.
+                shard = folder.make_shard(self._key, is_lost=True)
+                _rename_to_new(self._partial, final)
         except FileExistsError:
             raise StoreFailed(folder.name, f"the key {self._key} is in use") from None
         try:
-            if folder.is_synced:
-                _sync_folder(final.parent)
-                if is_new:
-                    _sync_folder(folder.root)
+            folder.sync(shard)
         except BaseException:
             final.unlink(missing_ok=True)
             raise
@@ -376,15 +378,6 @@ def _lock(fd: int) -> None:
             raise
 
 
-def _make_folder(folder: Path) -> bool:
-    """True if the folder is new."""
-    try:
-        folder.mkdir(mode=FOLDER_MODE)
-    except FileExistsError:
-        return False
-    return True
-
-
 def _rename_to_new(source: Path, target: Path) -> None:
     """Give the file a new name; FileExistsError if the name is taken. `source` may stay as a second
     name of it."""
@@ -397,14 +390,6 @@ def _rename_to_new(source: Path, target: Path) -> None:
         if target.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
         source.rename(target)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _read_mark(path: Path) -> tuple[str, int]:
