@@ -129,9 +129,15 @@ def _waits(lines: Sequence[Line]) -> str:
 
 def _costs(lines: Sequence[Line]) -> str:
     def cell(line: Line, side: str) -> str:
-        return _number(line.costs_ms.get(side))
+        cost = line.costs_ms.get(side)
+        ours = line.costs_ms.get("transom")
+        if side in ("glance", "limit") and cost and ours:
+            return f"{_number(cost)} ({_times(cost / ours)})"
+        return _number(cost)
 
-    return _by_side("processor time of an answer in ms, database included", lines, cell)
+    return _by_side(
+        "processor ms of an answer, database included (how often Transom's)", lines, cell
+    )
 
 
 def _by_side(title: str, lines: Sequence[Line], cell: Callable[[Line, str], str]) -> str:
