@@ -16,7 +16,7 @@ from tests.support.server import Client, Config, ServerProcess, merged
 
 pytest.register_assert_rewrite("tests.api.checks")
 
-SERVERS_KEPT = 4
+SERVERS_KEPT = 8
 """Servers with a configuration of their own that stay up at the same time, per test process."""
 
 DEFAULT_CONFIG: Config = {"imports": {"methods": ["glance-direct", "web-download"]}}
@@ -61,18 +61,19 @@ class Running(NamedTuple):
 ServerWith = Callable[[Config], Running]
 
 
-def with_test_database(config: Config, folder: Path) -> Config:
-    """The configuration on the database that TRANSOM_TEST_DATABASE asks for."""
-    if os.environ.get("TRANSOM_TEST_DATABASE", "sqlite") == "sqlite":
+def with_test_database(config: Config) -> Config:
+    """The configuration on a new database of the kind that TRANSOM_TEST_DATABASE asks for."""
+    if "database" in config or os.environ.get("TRANSOM_TEST_DATABASE", "sqlite") == "sqlite":
         return config
+    # Only here: a machine without PostgreSQL runs everything else.
     from tests.support import postgres
 
-    return merged(config, {"database": {"url": postgres.new_database(folder.name)}})
+    return merged(config, {"database": {"url": postgres.cluster().database()}})
 
 
 def configured(folder: Path, config: Config | None = None) -> ServerProcess:
     """A server, not started yet, with the tests' defaults below its own configuration."""
-    return ServerProcess(folder, with_test_database(merged(DEFAULT_CONFIG, config or {}), folder))
+    return ServerProcess(folder, with_test_database(merged(DEFAULT_CONFIG, config or {})))
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +81,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """The server that most tests share: the defaults, one file store."""
     with configured(tmp_path_factory.mktemp("server")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def default(server: ServerProcess) -> Running:
+    """The shared server with its two first callers, in the shape of the others."""
+    return Running(
+        server, server.log_in_to_cloud("transom"), server.log_in_to_cloud("transom-demo")
+    )
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.api.checks import imports_to_come
+from tests.api.configs import WITHOUT_IMPORTS
 from tests.conftest import Actors, ServerWith
 from tests.support.server import Client, ServerProcess, told
 
@@ -29,7 +30,7 @@ def test_methods_are_the_configured_ones(server_with: ServerWith, methods: list[
 
 
 def test_no_methods_configured_are_none_announced(server_with: ServerWith) -> None:
-    demo = server_with({"imports": {"methods": []}}).demo
+    demo = server_with(WITHOUT_IMPORTS).demo
     assert demo.get("/v2/info/import").json()["import-methods"]["value"] == []
     created = demo.post("/v2/images", json={})
     assert "openstack-image-import-methods" not in created.headers

@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from tests.api.checks import imports_to_come
+from tests.api.configs import LOCATIONS, TWO_STORES, WITHOUT_IMPORTS
 from tests.conftest import Actors, MakeImage, Running, ServerWith
 from tests.support.raw_http import exchange
 from tests.support.server import Client, ServerProcess, told
@@ -294,7 +295,7 @@ class TestParameterDocument:
         answer = owner.post("/v2/images", json={})
         assert answer.headers["OpenStack-image-import-methods"] == "glance-direct,web-download"
         owner.delete(f"/v2/images/{answer.json()['id']}")
-        without = server_with({"imports": {"methods": []}}).demo.post("/v2/images", json={})
+        without = server_with(WITHOUT_IMPORTS).demo.post("/v2/images", json={})
         assert "OpenStack-image-import-methods" not in without.headers
 
     def test_location_of_a_new_image(self, server: ServerProcess, owner: Client) -> None:
@@ -305,15 +306,7 @@ class TestParameterDocument:
 
     @pytest.fixture
     def two_stores(self, server_with: ServerWith) -> Running:
-        return server_with(
-            {
-                "stores": {
-                    "default": "main",
-                    "main": {"driver": "file", "path": "<data>/images"},
-                    "second": {"driver": "file", "path": "<data>/second", "weight": 5},
-                }
-            }
-        )
+        return server_with(TWO_STORES)
 
     def test_store_header(self, two_stores: Running) -> None:
         created = two_stores.demo.create(disk_format="raw", container_format="bare")
@@ -478,9 +471,7 @@ class TestParameterDocument:
         assert "locations" not in shown
 
     def test_direct_url_and_locations_with_their_options(self, server_with: ServerWith) -> None:
-        demo = server_with(
-            {"images": {"show_multiple_locations": True, "show_direct_url": True}}
-        ).demo
+        demo = server_with(LOCATIONS).demo
         created = demo.create(disk_format="raw", container_format="bare")
         shown = demo.upload(created["id"], b"x")
         assert [set(each) for each in shown["locations"]] == [{"url", "metadata"}]

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from tests.conftest import Actors, MakeImage, ServerWith
+from tests.api.configs import MEMORY_STORE
+from tests.conftest import Actors, MakeImage, Running
 from tests.support.server import Client, ServerProcess, told
 
 TEN = b"0123456789"
@@ -43,16 +44,14 @@ class Stored(NamedTuple):
         )
 
 
-CONFIGS = {
-    "file": {"stores": {"main": {"driver": "file", "path": "<data>/images"}}},
-    "memory": {"stores": {"main": {"driver": "memory"}}},
-}
-
-
-@pytest.fixture(scope="module", params=list(CONFIGS))
-def store(request: pytest.FixtureRequest, server_with: ServerWith) -> Stored:
+@pytest.fixture(scope="module", params=["file", "memory"])
+def store(request: pytest.FixtureRequest) -> Stored:
     """Images over each kind of store."""
-    running = server_with(CONFIGS[request.param])
+    running: Running = (
+        request.getfixturevalue("default")
+        if request.param == "file"
+        else request.getfixturevalue("server_with")(MEMORY_STORE)
+    )
     demo = running.demo
     ids = [demo.create(disk_format="raw", container_format="bare")["id"] for _ in range(4)]
     for image_id, data in zip(ids, (TEN, BIG, b""), strict=False):

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.configs import SMALL_LIMITS
 from tests.conftest import Actors, MakeImage, ServerWith
 from tests.support.server import Client, ServerProcess, told
 
@@ -222,7 +223,7 @@ class TestPaging:
         assert "limit" in answer.text
 
     def test_limits_are_capped_silently(self, server_with: ServerWith, mark: str) -> None:
-        running = server_with({"limits": {"page_size_default": 2, "page_size_max": 3}})
+        running = server_with(SMALL_LIMITS)
         for _ in range(5):
             running.demo.create(set=mark)
         assert len(listed(running.demo, set=mark)["images"]) == 2

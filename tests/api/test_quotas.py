@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from tests.api.checks import check_still_queued, queued
+from tests.api.configs import SMALL_LIMITS
 from tests.conftest import MakeServer, Running, ServerWith
 from tests.support.server import Client, told
 
-COUNTS = {"limits": {"image_properties_max": 3, "image_tags_max": 3, "image_members_max": 3}}
 UNLIMITED = {"limits": {"image_properties_max": -1, "image_tags_max": -1, "image_members_max": -1}}
 NONE = {"limits": {"image_properties_max": 0, "image_tags_max": 0, "image_members_max": 0}}
-CAP = {"limits": {"image_size_bytes_max": 100_000}}
 
 
 def properties(count: int) -> dict[str, str]:
@@ -41,7 +40,7 @@ def put(op: str, path: str, value: Any = None) -> dict[str, Any]:
 @pytest.fixture
 def counted(server_with: ServerWith) -> Running:
     """A server with limits of three."""
-    return server_with(COUNTS)
+    return server_with(SMALL_LIMITS)
 
 
 class TestCreate:
@@ -151,7 +150,7 @@ def test_image_over_a_lowered_limit_can_shrink_and_change(make_server: MakeServe
     server = make_server()
     demo = server.log_in_to_cloud("transom-demo")
     image_id = demo.create(tags=tags(6), **properties(6))["id"]
-    server.restart(COUNTS)
+    server.restart(SMALL_LIMITS)
     demo = server.log_in_to_cloud("transom-demo")
     assert patch(demo, image_id, put("add", "/new", "x")) == 413
     assert patch(demo, image_id, put("replace", "/p0", "new")) == 200
@@ -174,7 +173,7 @@ class TestImageSize:
 
     @pytest.mark.parametrize("chunked", [False, True])
     def test_exactly_the_limit_is_accepted(self, server_with: ServerWith, chunked: bool) -> None:
-        demo = server_with(CAP).demo
+        demo = server_with(SMALL_LIMITS).demo
         data = b"x" * 100_000
         image_id = queued(demo)
         assert demo.put_data(image_id, iter([data]) if chunked else data).status_code == 204
@@ -185,7 +184,7 @@ class TestImageSize:
     def test_more_is_refused_and_leaves_nothing(
         self, server_with: ServerWith, chunked: bool, size: int
     ) -> None:
-        running = server_with(CAP)
+        running = server_with(SMALL_LIMITS)
         before = running.server.stored_files()
         image_id = queued(running.demo)
         data = b"x" * size
@@ -195,7 +194,7 @@ class TestImageSize:
         check_still_queued(running.demo, image_id)
 
     def test_announced_size_over_the_limit_is_refused(self, server_with: ServerWith) -> None:
-        demo = server_with(CAP).demo
+        demo = server_with(SMALL_LIMITS).demo
         image_id = queued(demo)
         answer = demo.put_data(
             image_id, iter([b"x" * 200_000]), {"x-openstack-image-size": "200000"}

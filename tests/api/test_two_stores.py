@@ -5,22 +5,15 @@ from __future__ import annotations
 import pytest
 
 from tests.api.checks import check_still_queued, queued
+from tests.api.configs import TWO_STORES
 from tests.conftest import Running, ServerWith
 from tests.support.server import told
-
-CONFIG = {
-    "stores": {
-        "default": "main",
-        "main": {"driver": "file", "path": "<data>/images"},
-        "second": {"driver": "file", "path": "<data>/second", "weight": 5},
-    }
-}
 
 
 @pytest.fixture
 def stores(server_with: ServerWith) -> Running:
     """A server with two file stores."""
-    return server_with(CONFIG)
+    return server_with(TWO_STORES)
 
 
 def test_create_names_the_stores(stores: Running) -> None:

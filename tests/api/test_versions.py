@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.api.configs import TWO_STORES
 from tests.conftest import Actors, MakeServer, ServerWith
 from tests.support.server import Client, ServerProcess
 
@@ -15,13 +16,6 @@ SEVERAL_STORES = [
     "v2.17", "v2.15", "v2.13", "v2.12", "v2.11", "v2.10", "v2.9", "v2.8",
     *(f"v2.{minor}" for minor in range(7, -1, -1)),
 ]  # fmt: skip
-TWO_STORES = {
-    "stores": {
-        "default": "main",
-        "main": {"driver": "file", "path": "<data>/images"},
-        "second": {"driver": "file", "path": "<data>/second"},
-    }
-}
 
 
 @pytest.fixture
