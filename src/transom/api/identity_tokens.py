@@ -112,10 +112,12 @@ async def _subject(call: Call, action: str) -> Verdict:
     IdentityRefused when it is none of the caller's business."""
     own = await caller(call)
     token = call.request.headers.get("x-subject-token")
-    if not token:
-        raise NotFound("No token in the request; name it in X-Subject-Token.")
     roles = call.actor.roles | call.actor.service_roles
     may_look = "admin" in roles or ("service" in roles and action != "revoke_token")
+    if not token:
+        if not may_look:
+            raise IdentityRefused(f"identity:{action} without X-Subject-Token")
+        raise NotFound("No token in the request; name it in X-Subject-Token.")
     # Only who looks after others is shown what has ended (Keystone's allow_expired).
     grace = GRACE_SECONDS if may_look and switch(call, "allow_expired") else 0.0
     try:
