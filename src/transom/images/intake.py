@@ -85,6 +85,7 @@ async def take_in(
     lanes = Lanes(budget)
     running = [lanes.digest(each.update) for each in hashes.values()]
     running += [lanes.inspect(inspection), lanes.write(writer)]
+    failure: BaseException | None = None
     with budget.serving(lanes):
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -104,8 +105,13 @@ async def take_in(
                 lanes.end()
         except BaseExceptionGroup as several:
             # The first is the cause; others, if any, came of it.
-            first = several.exceptions[0]
-            raise first from first.__cause__
+            failure = several.exceptions[0]
+    if failure is not None:
+        try:
+            raise failure
+        finally:
+            # Else the error, its traceback and this frame would keep each other alive.
+            del failure
     return Taken(
         size_bytes=meter.size_bytes,
         checksum=hashes[CHECKSUM].hexdigest(),

@@ -38,7 +38,8 @@ class Budget:
     def __init__(self, size_bytes_max: int = PROCESS_BYTES_MAX) -> None:
         self._size_bytes_max = size_bytes_max
         self._lock = threading.Lock()
-        self._waiting: collections.deque[_Waiter] = collections.deque()
+        self._waiting: dict[Lanes, _Waiter] = {}
+        """In the order in which they came; one upload waits at most once."""
         self._uploads: set[Lanes] = set()
         self.used_bytes = 0
 
@@ -66,41 +67,42 @@ class Budget:
             if fits or not lanes.held_bytes:
                 self.used_bytes += size_bytes
                 return
-            waiter = _Waiter(lanes, size_bytes)
-            self._waiting.append(waiter)
-            uploads = list(self._uploads)
+            waiter = self._waiting[lanes] = _Waiter(size_bytes)
+            uploads = list(self._uploads) if len(self._waiting) == 1 else []
+        # Those who gather learn of the shortage once; whoever takes more meanwhile sees it.
         for each in uploads:
             each.hurry()
         try:
             await waiter.turn
         except asyncio.CancelledError:
             with self._lock:
-                if waiter in self._waiting:
-                    self._waiting.remove(waiter)
-                    raise
-            self.release(lanes, size_bytes)
+                was_waiting = self._waiting.pop(lanes, None) is not None
+            if not was_waiting:
+                self.release(lanes, size_bytes)
             raise
 
     def release(self, lanes: Lanes, size_bytes: int) -> None:
         """Give back bytes that `lanes` held."""
         with self._lock:
             self.used_bytes -= size_bytes
-            if not self._waiting:
-                return
-            for waiter in list(self._waiting):
-                fits = self.used_bytes + waiter.size_bytes <= self._size_bytes_max
-                is_own = waiter.lanes is lanes and not lanes.held_bytes
-                if (fits and waiter is self._waiting[0]) or is_own:
-                    self._waiting.remove(waiter)
-                    self.used_bytes += waiter.size_bytes
-                    waiter.call()
+            if not lanes.held_bytes and lanes in self._waiting:
+                self._call(lanes)
+            while self._waiting:
+                first, waiter = next(iter(self._waiting.items()))
+                if self.used_bytes + waiter.size_bytes > self._size_bytes_max:
+                    break
+                self._call(first)
+
+    def _call(self, lanes: Lanes) -> None:
+        waiter = self._waiting.pop(lanes)
+        self.used_bytes += waiter.size_bytes
+        waiter.call()
 
 
 class _Waiter:
-    __slots__ = ("_loop", "lanes", "size_bytes", "turn")
+    __slots__ = ("_loop", "size_bytes", "turn")
 
-    def __init__(self, lanes: Lanes, size_bytes: int) -> None:
-        self.lanes = lanes
+    def __init__(self, size_bytes: int) -> None:
         self.size_bytes = size_bytes
         self._loop = asyncio.get_running_loop()
         self.turn: asyncio.Future[None] = self._loop.create_future()
@@ -157,7 +159,7 @@ class Lanes:
     async def put(self, chunk: bytes) -> None:
         """Hand a chunk to every lane; waits while they have too much to do."""
         while self.held_bytes and self.held_bytes + len(chunk) > UPLOAD_BYTES_MAX:
-            self.hurry()
+            self._wake()
             self._moved.clear()
             await self._moved.wait()
         await self._budget.acquire(self, len(chunk))
