@@ -31,7 +31,6 @@ NOT_YET = frozenset(
     {
         "server.cors_allowed_origins",
         "server.self_url",
-        "identity.keystone.use_limits",
         "stores.NAME.description",
         "imports.plugins",
         "imports.convert_to",
