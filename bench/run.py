@@ -44,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the measurements that the arguments name; 0 unless something needed is missing."""
     options = _options(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _interrupt)
     results = Results()
     code = 0
     try:
