@@ -45,6 +45,8 @@ NOT_YET = frozenset(
     }
 )
 """Keys that are accepted and checked, and that nothing reads yet."""
+COMMON = frozenset({"--config", "--data", "--json"})
+"""Options that many commands take, explained once."""
 LIST_BEGINS = "<!-- decisions, listed by `make docs` -->\n"
 
 
@@ -245,7 +247,16 @@ def commands() -> str:
     """Every command with its arguments."""
     page = GENERATED + "# Command line\n\n"
     page += "`transom --help` and `transom COMMAND --help` print the same.\n"
-    for name, words, command in _commands(parser(), "transom"):
+    found = list(_commands(parser(), "transom"))
+    page += "\nWhere a command lists them, these mean the same everywhere:\n\n"
+    common: dict[str, tuple[str, str, str]] = {}
+    for _, _, command in found:
+        for action in command._actions:
+            if set(action.option_strings) & COMMON:
+                option = action.option_strings[0]
+                common[option] = (f"`{option}`", _value(action), action.help or "")
+    page += table(("Option", "Value", "Meaning"), common.values())
+    for name, words, command in found:
         page += f"\n## `{name}`\n\n{words[:1].upper()}{words[1:]}.\n"
         rows = [
             (
@@ -256,7 +267,16 @@ def commands() -> str:
             )
             for action in command._actions
             if not isinstance(action, argparse._HelpAction | argparse._SubParsersAction)
+            and not set(action.option_strings) & COMMON
         ]
+        shared = [
+            f"`{option}`"
+            for action in command._actions
+            for option in action.option_strings
+            if option in COMMON
+        ]
+        if shared:
+            page += f"\nTakes {', '.join(shared)}.\n"
         if rows:
             page += "\n" + table(("Argument", "Value", "Meaning"), rows)
     return page
