@@ -35,14 +35,15 @@ def open_registry(settings: Settings) -> Registry:
     CatalogUnavailable."""
     catalog = Catalog.open(settings)
     policy = Policy.open(settings)
+    identity = open_authenticator(settings, catalog)
     return Registry(
         settings=settings,
         catalog=catalog,
         stores=Stores.open(settings),
         policy=policy,
         protections=Protections.open(settings, policy),
-        limits=Limits.open(settings),
-        identity=open_authenticator(settings, catalog),
+        limits=Limits.open(settings, identity),
+        identity=identity,
         process_id=uuid.uuid4().hex,
         announces_stores=settings.announces_stores(),
     )
