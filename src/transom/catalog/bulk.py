@@ -13,9 +13,8 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
 
-from transom.catalog.engine import Engine
+from transom.catalog.engine import Engine, is_duplicate
 from transom.catalog.images import rows_around
 from transom.catalog.rows import moment_value, values_of
 from transom.catalog.schema import (
@@ -40,10 +39,12 @@ def load(engine: Engine, batch: Iterable[Image], members: Iterable[Member] = ())
     """
     try:
         return engine.exclusively(lambda connection: _load(connection, batch, members))
-    except IntegrityError as error:
+    except Exception as error:
+        if not is_duplicate(error):
+            raise
         raise Conflict(
-            "Some of these images or members are in the catalog already, or a member belongs to "
-            "no image; load them into an empty catalog."
+            "Some of these images or members are in the catalog already; load them into an empty "
+            "catalog."
         ) from error
 
 

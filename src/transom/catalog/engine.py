@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 import sqlalchemy as sa
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
 from transom.catalog.lanes import Job, Lane
@@ -129,8 +129,11 @@ class Engine:
                 with connection.begin():
                     lock(connection, "transom migrations")
                     return work(connection)
-        except DBAPIError as error:
-            raise translated(error) from error
+        except Exception as error:
+            other = translated(error)
+            if other is error:
+                raise
+            raise other from error
 
     def close(self) -> None:
         """Finish what waits, then close every connection."""
@@ -173,11 +176,11 @@ def lock(connection: Connection, name: str) -> None:
         )
 
 
-def is_duplicate(error: IntegrityError) -> bool:
-    """True when a row with this key is there already."""
+def is_duplicate(error: BaseException) -> bool:
+    """True for the database's answer that a row with this key is there already."""
     original = _original(error)
     if isinstance(original, sqlite3.Error):
-        return original.sqlite_errorcode in (
+        return getattr(original, "sqlite_errorcode", None) in (
             sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
             sqlite3.SQLITE_CONSTRAINT_UNIQUE,
         )

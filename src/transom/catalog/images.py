@@ -17,6 +17,7 @@ from transom.catalog.pages import Pages
 from transom.catalog.rows import (
     COLUMNS,
     image_of,
+    is_storable,
     location_row,
     moment_of,
     property_rows,
@@ -63,15 +64,14 @@ class Images:
 
     async def get(self, image_id: str, *, seen_by: Actor | None) -> Image:
         """The image, if `seen_by` may see it; None asks no questions. Raises ImageNotFound."""
+        if not is_storable(image_id):
+            raise ImageNotFound(image_id)
         caller = caller_of(seen_by)
         values = {"id": image_id, PROJECT: project_of(seen_by)}
         statement = self._gets.get(caller)
         if statement is None:
             statement = self._gets[caller] = self._get_statement(caller)
-        try:
-            rows = await self._engine.read(lambda connection: statement.rows(connection, values))
-        except UnicodeEncodeError:
-            rows = []
+        rows = await self._engine.read(lambda connection: statement.rows(connection, values))
         if not rows:
             raise ImageNotFound(image_id)
         return image_of(rows[0], self._moment)

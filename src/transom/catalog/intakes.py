@@ -240,8 +240,8 @@ def reserve(
 
 # A factor of 1.0 makes the sums numeric in PostgreSQL and floating in SQLite, exact up to 2^53 (9
 # petabytes): integers would end in an error when someone adds locations that claim absurd sizes.
-_times_copies = images.c.size * images.c.copies * sa.literal_column("1.0")
-_plain_size = images.c.size * sa.literal_column("1.0")
+_plain_size = sa.literal_column("1.0", sa.Numeric) * images.c.size
+_times_copies = _plain_size * images.c.copies
 _reserved = (
     sa.select(sa.func.coalesce(sa.func.sum(intakes.c.reserved_bytes), 0))
     .select_from(intakes.join(images, images.c.id == intakes.c.image_id))

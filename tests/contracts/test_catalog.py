@@ -1,0 +1,1056 @@
+"""What the catalog promises, on every database: images, members, intakes, leases, the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tests.support.catalogs import DIALECTS, NOON, a_location, an_image, fresh_url
+from transom.catalog import Catalog
+from transom.catalog.engine import Engine
+from transom.catalog.schema import image_locations, image_members, image_properties, image_tags
+from transom.catalog.schema import images as images_table
+from transom.errors import (
+    CatalogUnavailable,
+    DuplicateImage,
+    DuplicateMember,
+    ImageChanged,
+    ImageDeletedMeanwhile,
+    ImageNotFound,
+    ImageProtected,
+    InvalidValue,
+    MemberNotFound,
+    QuotaExceeded,
+    StatusConflict,
+)
+from transom.model.actor import Actor
+from transom.model.image import TRANSITIONS, Image, Location, Status, Visibility
+from transom.model.member import Member, MemberStatus
+
+ME = Actor(project_id="mine")
+STRANGER = Actor(project_id="theirs")
+ADMIN = Actor(project_id="admins", is_admin=True)
+SECOND = dt.timedelta(seconds=1)
+
+
+@pytest.fixture(params=DIALECTS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database with the schema and nothing in it."""
+    return fresh_url(request.param, tmp_path)
+
+
+@pytest.fixture
+def catalog(url: str) -> Iterator[Catalog]:
+    """A catalog without images."""
+    opened = Catalog(Engine(url))
+    yield opened
+    opened.close()
+
+
+async def uploading(catalog: Catalog, key: str = "key", **attributes: Any) -> Image:
+    """An image whose upload is under way."""
+    fresh = an_image(**attributes)
+    await catalog.images.create(fresh)
+    return await catalog.images.begin_intake(
+        fresh.id, kind="saving", store="main", key=key, token="token", process_id="process"
+    )
+
+
+async def finished(catalog: Catalog, of: Image, key: str = "key", size: int = 100) -> Image:
+    """The image after its upload."""
+    return await catalog.images.finish_upload(
+        of.id,
+        location=a_location(key),
+        size=size,
+        virtual_size=2 * size,
+        checksum="c" * 32,
+        os_hash_algo="sha512",
+        os_hash_value="h" * 128,
+        now=NOON + SECOND,
+    )
+
+
+async def uploaded(catalog: Catalog, key: str = "key", size: int = 100, **attributes: Any) -> Image:
+    """An active image."""
+    return await finished(catalog, await uploading(catalog, key, **attributes), key, size)
+
+
+def a_member(of: Image, project: str = "theirs", **attributes: Any) -> Member:
+    """A membership that was just offered."""
+    defaults: dict[str, Any] = {"created_at": NOON, "updated_at": NOON}
+    return Member(image_id=of.id, member_id=project, **defaults | attributes)
+
+
+def count(catalog: Catalog, table: sa.Table) -> int:
+    """Rows of a table."""
+    return catalog.engine.read_now(
+        lambda connection: connection.execute(
+            sa.select(sa.func.count()).select_from(table)
+        ).scalar_one()
+    )
+
+
+# --- create and get --------------------------------------------------------------------------------
+
+
+async def test_an_image_comes_back_as_it_was_created(catalog: Catalog) -> None:
+    given = an_image(
+        id="ABCDEF00-0000-4000-8000-00000000000a",
+        name="Ünïcode 🚀",
+        created_at=NOON + dt.timedelta(microseconds=1),
+        updated_at=NOON + dt.timedelta(microseconds=999_999),
+        status=Status.ACTIVE,
+        size=2**63 - 1,
+        virtual_size=0,
+        checksum="c" * 32,
+        os_hash_algo="sha512",
+        os_hash_value="h" * 128,
+        os_hidden=True,
+        protected=True,
+        min_disk=2147483647,
+        min_ram=2147483647,
+        properties={"kernel_id": None, "": "", "quote'\"\\": "a\nb\t\u2028", "long": "x" * 100_000},
+        tags=("b", "a", "ß"),
+        locations=(
+            Location(store="main", key="k", url="file:///k", metadata={"n": [1, {"x": None}]}),
+        ),
+    )
+    await catalog.images.create(given)
+    assert await catalog.images.get(given.id, seen_by=None) == given
+
+
+async def test_tags_are_a_set(catalog: Catalog) -> None:
+    given = an_image(tags=("b", "a", "b"))
+    await catalog.images.create(given)
+    assert (await catalog.images.get(given.id, seen_by=ME)).tags == ("b", "a")
+
+
+async def test_an_unknown_id_is_not_found(catalog: Catalog) -> None:
+    for unknown in (str(uuid.uuid4()), "", "no uuid", "🚀", "nul\0", "\ud800"):
+        with pytest.raises(ImageNotFound):
+            await catalog.images.get(unknown, seen_by=ADMIN)
+
+
+async def test_ids_are_compared_with_their_case(catalog: Catalog) -> None:
+    lower = an_image(id="abcdef00-0000-4000-8000-000000000000")
+    await catalog.images.create(lower)
+    with pytest.raises(ImageNotFound):
+        await catalog.images.get(lower.id.upper(), seen_by=ME)
+
+
+async def test_an_id_in_use_is_refused_also_when_the_caller_cannot_see_it(catalog: Catalog) -> None:
+    theirs = an_image(owner="theirs")
+    await catalog.images.create(theirs)
+    with pytest.raises(DuplicateImage):
+        await catalog.images.create(an_image(id=theirs.id))
+
+
+@pytest.mark.parametrize("delayed", [False, True])
+async def test_an_id_is_burnt_by_deletion(catalog: Catalog, delayed: bool) -> None:
+    gone = await uploaded(catalog)
+    await catalog.images.delete(gone.id, now=NOON, delayed=delayed)
+    with pytest.raises(DuplicateImage):
+        await catalog.images.create(an_image(id=gone.id))
+
+
+async def test_a_refused_creation_leaves_nothing_behind(catalog: Catalog) -> None:
+    first = an_image()
+    await catalog.images.create(first)
+    with pytest.raises(DuplicateImage):
+        await catalog.images.create(an_image(id=first.id, tags=("t",), properties={"a": "b"}))
+    assert count(catalog, image_tags) == count(catalog, image_properties) == 0
+    assert await catalog.images.get(first.id, seen_by=ME) == first
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"name": "a\0b"},
+        {"tags": ("a\0b",)},
+        {"properties": {"a\0b": "c"}},
+        {"properties": {"a": "b\0c"}},
+        {"owner": "\0"},
+        {"name": "\ud800"},
+    ],
+    ids=repr,
+)
+async def test_text_that_no_database_holds_is_refused(catalog: Catalog, bad: Any) -> None:
+    with pytest.raises(InvalidValue):
+        await catalog.images.create(an_image(**bad))
+    assert count(catalog, images_table) == 0
+
+
+async def test_of_many_creations_of_one_id_exactly_one_succeeds(catalog: Catalog) -> None:
+    one_id = str(uuid.uuid4())
+    outcomes = await asyncio.gather(
+        *(catalog.images.create(an_image(id=one_id, name=str(n))) for n in range(20)),
+        return_exceptions=True,
+    )
+    assert outcomes.count(None) == 1
+    assert sum(isinstance(outcome, DuplicateImage) for outcome in outcomes) == 19
+
+
+@pytest.mark.parametrize("visibility", list(Visibility))
+@pytest.mark.parametrize("owner", ["mine", "theirs", None])
+@pytest.mark.parametrize(
+    "actor", [ME, Actor(), ADMIN, None], ids=["project", "no-project", "admin", "anyone"]
+)
+async def test_who_may_be_shown_an_image(
+    catalog: Catalog, visibility: Visibility, owner: str | None, actor: Actor | None
+) -> None:
+    shown = an_image(visibility=visibility, owner=owner)
+    await catalog.images.create(shown)
+    is_open = visibility in (Visibility.PUBLIC, Visibility.COMMUNITY) or (
+        owner is None and visibility is not Visibility.PRIVATE
+    )
+    if actor is None or actor.is_admin or is_open or (actor is ME and owner == "mine"):
+        assert await catalog.images.get(shown.id, seen_by=actor) == shown
+    else:
+        with pytest.raises(ImageNotFound):
+            await catalog.images.get(shown.id, seen_by=actor)
+
+
+@pytest.mark.parametrize("status", list(MemberStatus))
+async def test_members_are_shown_a_shared_image_whatever_they_made_of_the_offer(
+    catalog: Catalog, status: MemberStatus
+) -> None:
+    shared = an_image(visibility=Visibility.SHARED)
+    await catalog.images.create(shared)
+    with pytest.raises(ImageNotFound):
+        await catalog.images.get(shared.id, seen_by=STRANGER)
+    await catalog.members.add(a_member(shared, status=status), -1)
+    seen = await catalog.images.get(shared.id, seen_by=STRANGER)
+    assert seen == msgspec.structs.replace(shared, member_id="theirs")
+    assert (await catalog.images.get(shared.id, seen_by=ME)).member_id is None
+
+
+async def test_members_sleep_while_the_image_is_not_shared(catalog: Catalog) -> None:
+    shared = an_image(visibility=Visibility.SHARED)
+    await catalog.images.create(shared)
+    await catalog.members.add(a_member(shared), -1)
+    private = await catalog.images.replace(
+        shared, msgspec.structs.replace(shared, visibility=Visibility.PRIVATE)
+    )
+    with pytest.raises(ImageNotFound):
+        await catalog.images.get(shared.id, seen_by=STRANGER)
+    await catalog.images.replace(
+        private, msgspec.structs.replace(private, visibility=Visibility.SHARED)
+    )
+    assert (await catalog.images.get(shared.id, seen_by=STRANGER)).member_id == "theirs"
+
+
+@pytest.mark.parametrize("actor", [ME, ADMIN, None], ids=["owner", "admin", "anyone"])
+@pytest.mark.parametrize("delayed", [False, True])
+async def test_deleted_images_are_shown_to_nobody(
+    catalog: Catalog, actor: Actor | None, delayed: bool
+) -> None:
+    gone = await uploaded(catalog, visibility=Visibility.PUBLIC)
+    await catalog.images.delete(gone.id, now=NOON, delayed=delayed)
+    with pytest.raises(ImageNotFound):
+        await catalog.images.get(gone.id, seen_by=actor)
+
+
+# --- replace ---------------------------------------------------------------------------------------
+
+
+async def test_a_replacement_is_what_is_read_afterwards(catalog: Catalog) -> None:
+    before = an_image(
+        name="old", tags=("a", "b"), properties={"keep": "1", "change": "2", "drop": "3"}
+    )
+    await catalog.images.create(before)
+    after = await catalog.images.replace(
+        before,
+        msgspec.structs.replace(
+            before,
+            name=None,
+            owner="theirs",
+            visibility=Visibility.SHARED,
+            os_hidden=True,
+            protected=True,
+            min_disk=1,
+            min_ram=2,
+            tags=("b", "c"),
+            properties={"keep": "1", "change": "20", "add": "4", "kernel_id": None},
+            updated_at=NOON + SECOND,
+        ),
+    )
+    assert after.revision == before.revision + 1
+    assert after.updated_at == NOON + SECOND
+    assert await catalog.images.get(before.id, seen_by=None) == after
+
+
+async def test_writing_over_a_change_is_refused_and_changes_nothing(catalog: Catalog) -> None:
+    before = an_image(name="first")
+    await catalog.images.create(before)
+    winner = await catalog.images.replace(before, msgspec.structs.replace(before, name="second"))
+    with pytest.raises(ImageChanged):
+        await catalog.images.replace(
+            before, msgspec.structs.replace(before, name="third", tags=("t",))
+        )
+    assert await catalog.images.get(before.id, seen_by=ME) == winner
+    assert count(catalog, image_tags) == 0
+
+
+async def test_of_many_replacements_at_once_exactly_one_succeeds(catalog: Catalog) -> None:
+    before = an_image()
+    await catalog.images.create(before)
+    outcomes = await asyncio.gather(
+        *(
+            catalog.images.replace(before, msgspec.structs.replace(before, tags=(f"t{n}",)))
+            for n in range(20)
+        ),
+        return_exceptions=True,
+    )
+    won = [outcome for outcome in outcomes if isinstance(outcome, Image)]
+    assert len(won) == 1
+    assert sum(isinstance(outcome, ImageChanged) for outcome in outcomes) == 19
+    assert await catalog.images.get(before.id, seen_by=ME) == won[0]
+
+
+async def test_a_deleted_or_unknown_image_cannot_be_replaced(catalog: Catalog) -> None:
+    before = an_image()
+    with pytest.raises(ImageNotFound):
+        await catalog.images.replace(before, msgspec.structs.replace(before, name="x"))
+    await catalog.images.create(before)
+    await catalog.images.delete(before.id, now=NOON, delayed=False)
+    with pytest.raises(ImageNotFound):
+        await catalog.images.replace(before, msgspec.structs.replace(before, name="x"))
+
+
+@pytest.mark.parametrize("status", list(Status))
+async def test_a_replacement_moves_the_status_only_along_the_transitions(
+    catalog: Catalog, status: Status
+) -> None:
+    for target in Status:
+        before = an_image(status=status)
+        await catalog.images.create(before)
+        allowed = target in TRANSITIONS[status] or target is status
+        gone = {Status.DELETED, Status.PENDING_DELETE}
+        moved = msgspec.structs.replace(before, status=target)
+        if status in gone:
+            with pytest.raises((StatusConflict, ImageNotFound)):
+                await catalog.images.replace(before, moved)
+        elif allowed and target not in gone:
+            assert (await catalog.images.replace(before, moved)).status is target
+        else:
+            with pytest.raises(StatusConflict):
+                await catalog.images.replace(before, moved)
+
+
+async def test_locations_are_replaced_with_their_order_and_metadata(catalog: Catalog) -> None:
+    before = await uploaded(catalog)
+    second = Location(store="other", key="k2", url="http://x/2", metadata={"a": 1})
+    both = await catalog.images.replace(
+        before, msgspec.structs.replace(before, locations=(second, *before.locations))
+    )
+    assert (await catalog.images.get(before.id, seen_by=ME)).locations == both.locations
+    assert (await catalog.images.usage("mine")).bytes_total == 200
+    one = await catalog.images.replace(both, msgspec.structs.replace(both, locations=(second,)))
+    assert (await catalog.images.get(before.id, seen_by=ME)).locations == (second,)
+    assert (await catalog.images.usage("mine")).bytes_total == 100
+    assert one.revision == both.revision + 1
+
+
+async def test_a_location_can_be_left_to_the_scrubber(catalog: Catalog) -> None:
+    before = await uploaded(catalog)
+    second = a_location("second")
+    both = await catalog.images.replace(
+        before, msgspec.structs.replace(before, locations=(*before.locations, second))
+    )
+    waits = msgspec.structs.replace(second, status="pending_delete")
+    await catalog.images.replace(
+        both, msgspec.structs.replace(both, locations=(*before.locations, waits))
+    )
+    assert (await catalog.images.get(before.id, seen_by=ME)).locations == before.locations
+    later = NOON + dt.timedelta(hours=1)
+    assert await catalog.images.doomed(10, later) == []
+    doomed = await catalog.images.doomed(10, later, scrub_after_seconds=60)
+    assert doomed == [(before.id, waits)]
+    await catalog.images.data_removed(before.id, "second")
+    assert await catalog.images.doomed(10, later, scrub_after_seconds=60) == []
+    assert (await catalog.images.get(before.id, seen_by=ME)).locations == before.locations
+
+
+# --- intakes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "status"), [("saving", "saving"), ("uploading", "uploading")])
+async def test_an_intake_takes_the_queued_image(catalog: Catalog, kind: Any, status: str) -> None:
+    fresh = an_image()
+    await catalog.images.create(fresh)
+    taken = await catalog.images.begin_intake(
+        fresh.id, kind=kind, store="main", key="k", token="t", process_id="p"
+    )
+    assert taken.status == status
+    assert await catalog.images.get(fresh.id, seen_by=ME) == taken
+    intake = await catalog.intakes.get(fresh.id)
+    assert intake is not None
+    assert (intake.kind, intake.store, intake.key, intake.token) == (kind, "main", "k", "t")
+    assert (intake.process_id, intake.reserved_bytes) == ("p", 0)
+
+
+@pytest.mark.parametrize("status", [each for each in Status if each is not Status.QUEUED])
+async def test_an_intake_takes_no_other_image(catalog: Catalog, status: Status) -> None:
+    fresh = an_image(status=status)
+    await catalog.images.create(fresh)
+    wanted = ImageNotFound if status in (Status.DELETED, Status.PENDING_DELETE) else StatusConflict
+    with pytest.raises(wanted):
+        await catalog.images.begin_intake(
+            fresh.id, kind="saving", store="main", key="k", token="t", process_id="p"
+        )
+    assert await catalog.intakes.get(fresh.id) is None
+
+
+async def test_of_many_intakes_exactly_one_wins(catalog: Catalog) -> None:
+    fresh = an_image()
+    await catalog.images.create(fresh)
+    outcomes = await asyncio.gather(
+        *(
+            catalog.images.begin_intake(
+                fresh.id, kind="saving", store="main", key=f"k{n}", token="t", process_id="p"
+            )
+            for n in range(20)
+        ),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(outcome, Image) for outcome in outcomes) == 1
+    conflicts = [outcome for outcome in outcomes if isinstance(outcome, StatusConflict)]
+    assert len(conflicts) == 19
+    assert str(conflicts[0]) == f"Cannot upload data to image {fresh.id}: its status is saving."
+
+
+async def test_a_finished_upload_makes_the_image_active(catalog: Catalog) -> None:
+    active = await uploaded(catalog, properties={"a": "b"}, tags=("t",))
+    assert active.status is Status.ACTIVE
+    assert (active.size, active.virtual_size) == (100, 200)
+    assert (active.checksum, active.os_hash_algo) == ("c" * 32, "sha512")
+    assert active.locations == (a_location(),)
+    assert active.updated_at == NOON + SECOND
+    assert await catalog.images.get(active.id, seen_by=ME) == active
+    assert await catalog.intakes.get(active.id) is None
+
+
+async def test_an_upload_to_an_image_deleted_meanwhile_does_not_finish(catalog: Catalog) -> None:
+    taken = await uploading(catalog)
+    await catalog.images.delete(taken.id, now=NOON, delayed=False)
+    with pytest.raises(ImageDeletedMeanwhile):
+        await finished(catalog, taken)
+    assert await catalog.intakes.get(taken.id) is not None
+    assert await catalog.images.abandon_intake(taken.id, "key") is False
+    assert await catalog.intakes.get(taken.id) is None
+    assert count(catalog, image_locations) == 0
+
+
+async def test_an_upload_that_was_abandoned_meanwhile_does_not_finish(catalog: Catalog) -> None:
+    taken = await uploading(catalog)
+    assert await catalog.images.abandon_intake(taken.id, "key") is True
+    with pytest.raises(StatusConflict):
+        await finished(catalog, taken)
+    again = await catalog.images.begin_intake(
+        taken.id, kind="saving", store="main", key="other", token="t", process_id="p"
+    )
+    with pytest.raises(StatusConflict):
+        await finished(catalog, taken)
+    assert (await finished(catalog, again, "other")).status is Status.ACTIVE
+
+
+async def test_a_staged_image_is_not_finished_as_an_upload(catalog: Catalog) -> None:
+    fresh = an_image()
+    await catalog.images.create(fresh)
+    staged = await catalog.images.begin_intake(
+        fresh.id, kind="uploading", store="staging", key="key", token="t", process_id="p"
+    )
+    with pytest.raises(StatusConflict):
+        await finished(catalog, staged)
+    assert await catalog.intakes.get(fresh.id) is not None
+
+
+async def test_an_abandoned_intake_leaves_the_image_queued_and_clean(catalog: Catalog) -> None:
+    taken = await uploading(catalog)
+    halfway = await catalog.images.replace(
+        taken,
+        msgspec.structs.replace(
+            taken,
+            size=1,
+            virtual_size=2,
+            checksum="c",
+            os_hash_algo="a",
+            os_hash_value="v",
+            locations=(a_location("key"),),
+        ),
+    )
+    assert await catalog.images.abandon_intake(taken.id, "key") is True
+    queued = await catalog.images.get(taken.id, seen_by=ME)
+    assert queued.status is Status.QUEUED
+    assert queued.revision > halfway.revision
+    assert (queued.size, queued.virtual_size, queued.checksum) == (None, None, None)
+    assert (queued.os_hash_algo, queued.os_hash_value, queued.locations) == (None, None, ())
+    assert count(catalog, image_locations) == 0
+
+
+async def test_abandoning_what_is_over_does_nothing(catalog: Catalog) -> None:
+    active = await uploaded(catalog)
+    assert await catalog.images.abandon_intake(active.id, "key") is False
+    assert await catalog.images.get(active.id, seen_by=ME) == active
+    assert await catalog.images.abandon_intake(str(uuid.uuid4()), "key") is False
+    taken = await uploading(catalog, "mine")
+    assert await catalog.images.abandon_intake(taken.id, "not mine") is False
+    assert (await catalog.images.get(taken.id, seen_by=ME)).status is Status.SAVING
+
+
+async def test_finishing_and_abandoning_at_once_end_in_one_of_the_two(catalog: Catalog) -> None:
+    for number in range(10):
+        taken = await uploading(catalog, f"k{number}")
+        done, back = await asyncio.gather(
+            finished(catalog, taken, f"k{number}"),
+            catalog.images.abandon_intake(taken.id, f"k{number}"),
+            return_exceptions=True,
+        )
+        left = await catalog.images.get(taken.id, seen_by=ME)
+        if isinstance(done, Image):
+            assert (left.status, back) == (Status.ACTIVE, False)
+        else:
+            assert isinstance(done, StatusConflict)
+            assert (left.status, back) == (Status.QUEUED, True)
+        assert await catalog.intakes.get(taken.id) is None
+
+
+async def test_the_intakes_of_dead_and_unknown_processes_are_found(catalog: Catalog) -> None:
+    for name in ("alive", "dead"):
+        await catalog.processes.join(name, host="h", pid=1, started="s")
+    made = {}
+    for name in ("alive", "dead", "never joined"):
+        fresh = an_image()
+        await catalog.images.create(fresh)
+        await catalog.images.begin_intake(
+            fresh.id, kind="saving", store="main", key=name, token="t", process_id=name
+        )
+        made[fresh.id] = name
+    found = await catalog.intakes.of_dead(["dead"])
+    assert sorted(intake.key for intake in found) == ["dead", "never joined"]
+    assert all(made[intake.image_id] == intake.process_id for intake in found)
+    await catalog.processes.leave("dead")
+    assert len(await catalog.intakes.of_dead([])) == 2
+
+
+# --- quota -----------------------------------------------------------------------------------------
+
+
+async def test_usage_counts_as_the_lifecycle_says(catalog: Catalog) -> None:
+    importing = {"os_glance_importing_to_stores": "a,b"}
+    two = (a_location("a"), a_location("b"))
+    for number, attributes in enumerate(
+        (
+            {"status": Status.ACTIVE, "size": 1, "locations": two},
+            {"status": Status.DEACTIVATED, "size": 10, "locations": two[:1]},
+            {"status": Status.ACTIVE, "size": 100, "locations": two[:1], "properties": importing},
+            {"status": Status.UPLOADING, "size": 1000},
+            {"status": Status.IMPORTING, "size": 10000},
+            {"status": Status.SAVING},
+            {"status": Status.QUEUED},
+            {"status": Status.KILLED, "size": 1_000_000, "locations": two[:1]},
+            {"status": Status.DELETED, "size": 1_000_000},
+            {"status": Status.PENDING_DELETE, "size": 1_000_000},
+            {"status": Status.ACTIVE, "size": 1_000_000, "locations": two, "owner": "theirs"},
+            {"status": Status.ACTIVE, "size": 7, "locations": two[:1], "os_hidden": True},
+        )
+    ):
+        await catalog.images.create(an_image(name=str(number), **attributes))
+    usage = await catalog.images.usage("mine")
+    assert usage.bytes_total == 1 * 2 + 10 + 100 + 7
+    assert usage.bytes_staged == 100 + 1000 + 10000
+    assert usage.images == 8
+    assert usage.uploading == 4
+    assert (await catalog.images.usage("nobody")).images == 0
+
+
+async def test_absurd_sizes_do_not_break_the_sums(catalog: Catalog) -> None:
+    for number in range(3):
+        await catalog.images.create(
+            an_image(
+                status=Status.ACTIVE,
+                size=2**63 - 1,
+                locations=(a_location(f"a{number}"), a_location(f"b{number}")),
+            )
+        )
+    assert (await catalog.images.usage("mine")).bytes_total >= 6 * (2**63 - 1)
+
+
+async def test_a_reservation_counts_until_the_intake_is_over(catalog: Catalog) -> None:
+    taken = await uploading(catalog)
+    await catalog.images.reserve(taken.id, "key", 60, project="mine", limit_bytes=100)
+    await catalog.images.reserve(taken.id, "key", 40, project="mine", limit_bytes=100)
+    other = await uploading(catalog, "other")
+    with pytest.raises(QuotaExceeded) as refused:
+        await catalog.images.reserve(other.id, "other", 41, project="mine", limit_bytes=100)
+    assert (refused.value.limit, refused.value.attempted) == (100, 101)
+    await catalog.images.reserve(other.id, "other", 40, project="mine", limit_bytes=100)
+    usage = await catalog.images.usage("mine")
+    assert (usage.bytes_total, usage.bytes_reserved) == (0, 100)
+    await finished(catalog, taken, size=60)
+    usage = await catalog.images.usage("mine")
+    assert (usage.bytes_total, usage.bytes_reserved) == (60, 40)
+    await catalog.images.abandon_intake(other.id, "other")
+    third = await uploading(catalog, "third")
+    await catalog.images.reserve(third.id, "third", 40, project="mine", limit_bytes=100)
+    with pytest.raises(QuotaExceeded):
+        await catalog.images.reserve(third.id, "third", 41, project="mine", limit_bytes=100)
+
+
+async def test_a_project_without_limit_reserves_what_it_wants(catalog: Catalog) -> None:
+    taken = await uploading(catalog)
+    await catalog.images.reserve(taken.id, "key", 2**62, project="mine", limit_bytes=0)
+    assert (await catalog.images.usage("mine")).bytes_reserved == 2**62
+
+
+async def test_reservations_of_many_at_once_never_pass_the_limit(catalog: Catalog) -> None:
+    taken = [await uploading(catalog, f"k{number}") for number in range(12)]
+
+    async def grow(number: int) -> int:
+        got = 0
+        for total in range(10, 60, 10):
+            try:
+                await catalog.images.reserve(
+                    taken[number].id, f"k{number}", total, project="mine", limit_bytes=300
+                )
+            except QuotaExceeded:
+                break
+            got = total
+        return got
+
+    granted = await asyncio.gather(*(grow(number) for number in range(12)))
+    assert sum(granted) == 300
+    assert (await catalog.images.usage("mine")).bytes_reserved == 300
+
+
+async def test_nothing_is_reserved_for_an_intake_that_is_over(catalog: Catalog) -> None:
+    taken = await uploading(catalog)
+    await catalog.images.abandon_intake(taken.id, "key")
+    with pytest.raises(StatusConflict):
+        await catalog.images.reserve(taken.id, "key", 1, project="mine", limit_bytes=100)
+    gone = await uploading(catalog, "gone")
+    await catalog.images.delete(gone.id, now=NOON, delayed=False)
+    with pytest.raises(ImageDeletedMeanwhile):
+        await catalog.images.reserve(gone.id, "gone", 1, project="mine", limit_bytes=100)
+
+
+# --- deletion --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        each
+        for each in Status
+        if Status.DELETED in TRANSITIONS[each] and each is not Status.PENDING_DELETE
+    ],
+)
+async def test_deletion_gives_the_image_as_it_was(catalog: Catalog, status: Status) -> None:
+    before = an_image(status=status, tags=("t",), locations=(a_location(),), size=5)
+    await catalog.images.create(before)
+    assert await catalog.images.delete(before.id, now=NOON + SECOND, delayed=False) == before
+    row = tombstone(catalog, before.id)
+    assert (row["status"], row["deleted_at"]) == ("deleted", NOON + SECOND)
+    assert row["updated_at"] == NOON + SECOND
+    assert (await catalog.images.usage("mine")).images == 0
+
+
+def tombstone(catalog: Catalog, image_id: str) -> dict[str, Any]:
+    """The row of an image in whatever state."""
+    return catalog.engine.read_now(
+        lambda connection: dict(
+            connection.execute(sa.select(images_table).where(images_table.c.id == image_id))
+            .mappings()
+            .one()
+        )
+    )
+
+
+async def test_a_protected_image_is_not_deleted(catalog: Catalog) -> None:
+    kept = an_image(protected=True)
+    await catalog.images.create(kept)
+    with pytest.raises(ImageProtected):
+        await catalog.images.delete(kept.id, now=NOON, delayed=False)
+    assert await catalog.images.get(kept.id, seen_by=ME) == kept
+
+
+async def test_an_image_is_deleted_once(catalog: Catalog) -> None:
+    gone = await uploaded(catalog)
+    outcomes = await asyncio.gather(
+        *(catalog.images.delete(gone.id, now=NOON, delayed=False) for _ in range(10)),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(outcome, Image) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, ImageNotFound) for outcome in outcomes) == 9
+    with pytest.raises(ImageNotFound):
+        await catalog.images.delete(str(uuid.uuid4()), now=NOON, delayed=False)
+
+
+@pytest.mark.parametrize(
+    ("status", "has_data", "left"),
+    [
+        (Status.ACTIVE, True, "pending_delete"),
+        (Status.DEACTIVATED, True, "pending_delete"),
+        (Status.ACTIVE, False, "deleted"),
+        (Status.QUEUED, False, "deleted"),
+        (Status.IMPORTING, True, "deleted"),
+    ],
+)
+async def test_delayed_deletion_waits_only_where_there_is_data(
+    catalog: Catalog, status: Status, has_data: bool, left: str
+) -> None:
+    locations = (a_location(),) if has_data else ()
+    gone = an_image(status=status, locations=locations)
+    await catalog.images.create(gone)
+    await catalog.images.delete(gone.id, now=NOON, delayed=True)
+    assert tombstone(catalog, gone.id)["status"] == left
+
+
+async def test_the_data_of_deleted_images_is_doomed_until_it_is_removed(catalog: Catalog) -> None:
+    gone = await uploaded(catalog)
+    await catalog.images.delete(gone.id, now=NOON, delayed=False)
+    assert await catalog.images.doomed(10, NOON + 9 * SECOND) == []
+    doomed = await catalog.images.doomed(10, NOON + 10 * SECOND)
+    assert [(image_id, place.key) for image_id, place in doomed] == [(gone.id, "key")]
+    assert await catalog.images.doomed(10, NOON + 10 * SECOND) == doomed
+    await catalog.images.data_removed(gone.id, "key")
+    assert await catalog.images.doomed(10, NOON + 10 * SECOND) == []
+
+
+async def test_doomed_data_comes_oldest_first_and_no_more_than_asked(catalog: Catalog) -> None:
+    gone = [await uploaded(catalog, f"k{number}") for number in range(3)]
+    for number in (1, 2, 0):
+        await catalog.images.delete(gone[number].id, now=NOON + number * SECOND, delayed=False)
+    doomed = await catalog.images.doomed(2, NOON + dt.timedelta(hours=1))
+    assert [place.key for _, place in doomed] == ["k0", "k1"]
+
+
+async def test_the_scrubber_ends_a_delayed_deletion(catalog: Catalog) -> None:
+    gone = await uploaded(catalog)
+    await catalog.images.delete(gone.id, now=NOON, delayed=True)
+    later = NOON + dt.timedelta(hours=1)
+    assert await catalog.images.doomed(10, later) == []
+    assert await catalog.images.doomed(10, later, scrub_after_seconds=3601) == []
+    assert len(await catalog.images.doomed(10, later, scrub_after_seconds=3600)) == 1
+    assert tombstone(catalog, gone.id)["status"] == "pending_delete"
+    await catalog.images.data_removed(gone.id, "key")
+    assert tombstone(catalog, gone.id)["status"] == "deleted"
+
+
+@pytest.mark.parametrize("delayed", [False, True])
+async def test_an_image_whose_store_refuses_comes_back_as_it_was(
+    catalog: Catalog, delayed: bool
+) -> None:
+    before = await uploaded(catalog, visibility=Visibility.SHARED, tags=("t",))
+    await catalog.members.add(a_member(before), -1)
+    taken = await catalog.images.delete(before.id, now=NOON + SECOND, delayed=delayed)
+    back = await catalog.images.restore(taken)
+    assert back == msgspec.structs.replace(before, revision=before.revision + 2)
+    assert await catalog.images.get(before.id, seen_by=ME) == back
+    assert (await catalog.images.get(before.id, seen_by=STRANGER)).member_id == "theirs"
+    assert await catalog.images.doomed(10, NOON + dt.timedelta(days=1)) == []
+    assert (await catalog.images.usage("mine")).bytes_total == 100
+
+
+async def test_an_image_comes_back_with_the_locations_that_are_left(catalog: Catalog) -> None:
+    active = await uploaded(catalog)
+    both = await catalog.images.replace(
+        active,
+        msgspec.structs.replace(active, locations=(*active.locations, a_location("second"))),
+    )
+    taken = await catalog.images.delete(both.id, now=NOON, delayed=False)
+    await catalog.images.data_removed(both.id, "key")
+    back = await catalog.images.restore(taken)
+    assert [place.key for place in back.locations] == ["second"]
+    assert (await catalog.images.get(both.id, seen_by=ME)).locations == back.locations
+
+
+async def test_an_image_whose_data_the_sweep_has_begun_to_remove_stays_deleted(
+    catalog: Catalog,
+) -> None:
+    taken = await uploaded(catalog)
+    taken = await catalog.images.delete(taken.id, now=NOON, delayed=False)
+    await catalog.images.doomed(10, NOON + dt.timedelta(hours=1))
+    await catalog.images.restore(taken)
+    with pytest.raises(ImageNotFound):
+        await catalog.images.get(taken.id, seen_by=ME)
+
+
+async def test_the_intake_of_a_deleted_image_is_left_to_the_sweep(catalog: Catalog) -> None:
+    taken = await uploading(catalog)
+    before = await catalog.images.delete(taken.id, now=NOON, delayed=False)
+    assert [intake.image_id for intake in await catalog.intakes.of_dead([])] == [taken.id]
+    back = await catalog.images.restore(before)
+    assert back.status is Status.SAVING
+    assert (await finished(catalog, back)).status is Status.ACTIVE
+
+
+# --- members ---------------------------------------------------------------------------------------
+
+
+async def test_members_are_listed_in_the_order_in_which_they_came(catalog: Catalog) -> None:
+    shared = an_image(visibility=Visibility.SHARED)
+    await catalog.images.create(shared)
+    for number, project in enumerate(("z", "a", "m")):
+        await catalog.members.add(a_member(shared, project, created_at=NOON + number * SECOND), -1)
+    members = await catalog.members.list(shared.id)
+    assert [each.member_id for each in members] == ["z", "a", "m"]
+    assert members[0] == a_member(shared, "z")
+    assert await catalog.members.get(shared.id, "z") == members[0]
+
+
+async def test_a_project_is_a_member_once(catalog: Catalog) -> None:
+    shared = an_image(visibility=Visibility.SHARED)
+    await catalog.images.create(shared)
+    await catalog.members.add(a_member(shared), 1)
+    with pytest.raises(DuplicateMember):
+        await catalog.members.add(a_member(shared), 1)
+    await catalog.members.remove(shared.id, "theirs")
+    await catalog.members.add(a_member(shared), 1)
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(-1, 20), (0, 0), (3, 3)])
+async def test_the_limit_of_members_holds_for_many_at_once(
+    catalog: Catalog, limit: int, fits: int
+) -> None:
+    shared = an_image(visibility=Visibility.SHARED)
+    await catalog.images.create(shared)
+    outcomes = await asyncio.gather(
+        *(catalog.members.add(a_member(shared, f"p{n}"), limit) for n in range(20)),
+        return_exceptions=True,
+    )
+    assert outcomes.count(None) == fits == len(await catalog.members.list(shared.id))
+    refused = [outcome for outcome in outcomes if outcome is not None]
+    assert all(isinstance(outcome, QuotaExceeded) for outcome in refused)
+
+
+async def test_a_member_changes_its_mind(catalog: Catalog) -> None:
+    shared = an_image(visibility=Visibility.SHARED)
+    await catalog.images.create(shared)
+    await catalog.members.add(a_member(shared), -1)
+    for number, status in enumerate(MemberStatus):
+        now = NOON + number * SECOND
+        changed = await catalog.members.set_status(shared.id, "theirs", status, now=now)
+        assert (changed.status, changed.updated_at, changed.created_at) == (status, now, NOON)
+        assert await catalog.members.get(shared.id, "theirs") == changed
+
+
+async def test_what_is_no_member_is_not_found(catalog: Catalog) -> None:
+    shared = an_image(visibility=Visibility.SHARED)
+    await catalog.images.create(shared)
+    for project in ("nobody", "nul\0", "\ud800"):
+        with pytest.raises(MemberNotFound):
+            await catalog.members.get(shared.id, project)
+        with pytest.raises(MemberNotFound):
+            await catalog.members.remove(shared.id, project)
+        with pytest.raises(MemberNotFound):
+            await catalog.members.set_status(shared.id, project, MemberStatus.ACCEPTED, now=NOON)
+    with pytest.raises(InvalidValue):
+        await catalog.members.add(a_member(shared, "nul\0"), -1)
+
+
+async def test_a_deleted_image_gets_no_members(catalog: Catalog) -> None:
+    with pytest.raises(ImageNotFound):
+        await catalog.members.add(a_member(an_image()), -1)
+    gone = an_image(visibility=Visibility.SHARED)
+    await catalog.images.create(gone)
+    await catalog.images.delete(gone.id, now=NOON, delayed=False)
+    with pytest.raises(ImageNotFound):
+        await catalog.members.add(a_member(gone), -1)
+    assert count(catalog, image_members) == 0
+
+
+# --- leases ----------------------------------------------------------------------------------------
+
+
+async def test_a_process_that_does_not_renew_its_lease_is_dead(catalog: Catalog) -> None:
+    await catalog.processes.join("a", host="h", pid=12, started="boot:34")
+    await catalog.processes.join("b", host="h", pid=13, started="boot:35")
+    assert await catalog.processes.dead(60) == []
+    await asyncio.sleep(0.3)
+    assert await catalog.processes.beat("b") is True
+    assert await catalog.processes.dead(0.2) == ["a"]
+    first, second = await catalog.processes.list()
+    assert (first.id, first.host, first.pid, first.started) == ("a", "h", 12, "boot:34")
+    assert second.beat_at > second.joined_at
+    await catalog.processes.leave("a")
+    await catalog.processes.leave("a")
+    assert [each.id for each in await catalog.processes.list()] == ["b"]
+
+
+async def test_a_lease_that_was_taken_away_is_written_anew(catalog: Catalog, url: str) -> None:
+    await catalog.processes.join("a", host="h", pid=12, started="s")
+    other = Catalog(Engine(url))
+    await other.processes.leave("a")
+    assert await catalog.processes.beat("a") is False
+    assert [each.id for each in await other.processes.list()] == ["a"]
+    assert await catalog.processes.beat("a") is True
+    assert await other.processes.beat("never joined") is False
+    other.close()
+
+
+# --- the engine ------------------------------------------------------------------------------------
+
+
+async def test_an_error_undoes_its_own_write_and_no_other(catalog: Catalog) -> None:
+    """Writes that wait share a transaction on SQLite; each must still stand or fall alone."""
+    good = [an_image() for _ in range(30)]
+    bad = an_image()
+
+    def fail(connection: Connection) -> None:
+        connection.execute(sa.insert(image_tags), [])
+        raise RuntimeError("on purpose")
+
+    def write_then_fail(connection: Connection) -> None:
+        from transom.catalog.images import insert
+
+        insert(connection, bad)
+        raise RuntimeError("on purpose")
+
+    outcomes = await asyncio.gather(
+        *(catalog.images.create(each) for each in good[:15]),
+        catalog.engine.write(write_then_fail),
+        *(catalog.images.create(each) for each in good[15:]),
+        return_exceptions=True,
+    )
+    assert [type(each) for each in outcomes if each is not None] == [RuntimeError]
+    assert count(catalog, images_table) == 30
+    with pytest.raises(ImageNotFound):
+        await catalog.images.get(bad.id, seen_by=None)
+
+
+async def test_a_cancelled_write_is_over_when_the_caller_goes_on(catalog: Catalog) -> None:
+    for _ in range(10):
+        fresh = an_image()
+        await catalog.images.create(fresh)
+        begun = asyncio.ensure_future(
+            catalog.images.begin_intake(
+                fresh.id, kind="saving", store="main", key="k", token="t", process_id="p"
+            )
+        )
+        await asyncio.sleep(0)
+        begun.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await begun
+        await catalog.images.abandon_intake(fresh.id, "k")
+        assert (await catalog.images.get(fresh.id, seen_by=ME)).status is Status.QUEUED
+        assert await catalog.intakes.get(fresh.id) is None
+
+
+async def test_a_write_that_still_waits_is_withdrawn_by_cancelling(catalog: Catalog) -> None:
+    hold = threading.Event()
+    writers = [
+        asyncio.ensure_future(catalog.engine.write(lambda _connection: hold.wait(10)))
+        for _ in range(16)
+    ]
+    await asyncio.sleep(0.2)
+    fresh = an_image()
+    late = asyncio.ensure_future(catalog.images.create(fresh))
+    await asyncio.sleep(0.05)
+    late.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await late
+    hold.set()
+    await asyncio.gather(*writers)
+    with pytest.raises(ImageNotFound):
+        await catalog.images.get(fresh.id, seen_by=None)
+
+
+async def test_reading_goes_on_while_a_write_is_under_way(catalog: Catalog) -> None:
+    there = an_image()
+    await catalog.images.create(there)
+    hold, begun = threading.Event(), threading.Event()
+
+    def work(connection: Connection) -> None:
+        connection.execute(sa.update(images_table).values(name="not yet"))
+        begun.set()
+        hold.wait(10)
+
+    writing = asyncio.ensure_future(catalog.engine.write(work))
+    await asyncio.to_thread(begun.wait, 10)
+    assert await catalog.images.get(there.id, seen_by=ME) == there
+    hold.set()
+    await writing
+    assert (await catalog.images.get(there.id, seen_by=ME)).name == "not yet"
+
+
+async def test_reading_cannot_write_on_sqlite(tmp_path: Path) -> None:
+    catalog = Catalog(Engine(fresh_url("sqlite", tmp_path)))
+    with pytest.raises(CatalogUnavailable):
+        await catalog.engine.read(
+            lambda connection: connection.execute(sa.delete(images_table)).rowcount
+        )
+    catalog.close()
+
+
+async def test_two_catalogs_see_each_others_writes(catalog: Catalog, url: str) -> None:
+    other = Catalog(Engine(url))
+    mine, theirs = an_image(), an_image()
+    await catalog.images.create(mine)
+    assert await other.images.get(mine.id, seen_by=ME) == mine
+    await other.images.create(theirs)
+    assert await catalog.images.get(theirs.id, seen_by=ME) == theirs
+    other.close()
+
+
+async def test_a_closed_catalog_is_unavailable(url: str) -> None:
+    catalog = Catalog(Engine(url))
+    await catalog.check()
+    catalog.close()
+    catalog.close()
+    with pytest.raises(CatalogUnavailable):
+        await catalog.check()
+    with pytest.raises(CatalogUnavailable):
+        await catalog.images.create(an_image())
+
+
+def test_the_blocking_twins_do_the_same(catalog: Catalog) -> None:
+    from transom.catalog.images import insert
+
+    there = an_image()
+    catalog.engine.write_now(lambda connection: insert(connection, there))
+    assert count(catalog, images_table) == 1
+    with pytest.raises(DuplicateImage):
+        catalog.engine.write_now(lambda connection: insert(connection, there))
+
+
+async def test_writes_of_several_processes_wait_for_each_other(tmp_path: Path) -> None:
+    """SQLite has one writer at a time; another process's writer is waited for."""
+    path = fresh_url("sqlite", tmp_path)
+    first, second = Catalog(Engine(path)), Catalog(Engine(path))
+    outcomes = await asyncio.gather(
+        *(catalog.images.create(an_image()) for catalog in (first, second) for _ in range(50)),
+        return_exceptions=True,
+    )
+    assert outcomes == [None] * 100
+    assert count(first, images_table) == 100
+    first.close()
+    second.close()
+
+
+async def test_a_database_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
+    gone = Catalog(Engine(f"postgresql:///none?host={tmp_path}&user=nobody"))
+    started = time.monotonic()
+    with pytest.raises(CatalogUnavailable):
+        await gone.check()
+    with pytest.raises(CatalogUnavailable):
+        await gone.images.create(an_image())
+    assert time.monotonic() - started < 10
+    gone.close()
+    folder = tmp_path / "a file, not a database"
+    folder.write_bytes(b"no database" * 1000)
+    broken = Catalog(Engine(f"sqlite:///{folder}"))
+    with pytest.raises(CatalogUnavailable):
+        await broken.check()
+    broken.close()
