@@ -1,8 +1,8 @@
 """Passwords and other secrets: argon2id, off the event loop, a few at a time.
 
-The cost is the profile that OWASP's password storage cheat sheet puts first for argon2id (19 MiB,
-two passes, one lane): about 25 ms on the machine this was measured on. A hash made with another
-cost still verifies and is renewed at the next login.
+The cost is the least that OWASP's password storage cheat sheet recommends for argon2id (19 MiB, two
+passes, one lane): about 30 ms of one processor (decision 0042). A hash made with another cost still
+verifies and is renewed at the next login.
 """
 
 from __future__ import annotations
