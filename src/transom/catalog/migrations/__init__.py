@@ -1,8 +1,9 @@
 """The steps that lead from any older schema to the present one, and the way to take them.
 
 A step is a file `versions/NNNN_title.py` with `revision = "NNNN"`; the file with the highest
-number is the head. Alembic itself is imported only when there is something to do, because it
-would double the time that a start takes.
+number is the head. Alembic is imported only when an older database has to change, because that
+would double the time that a start takes. An empty database gets the present schema at once; a
+test compares it with what the steps make.
 """
 
 from __future__ import annotations
@@ -12,40 +13,72 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from transom.catalog.schema import metadata
 from transom.errors import ConfigurationError
 
 FOLDER = Path(__file__).parent
 
+_version = sa.Table(
+    "alembic_version",
+    sa.MetaData(),
+    sa.Column("version_num", sa.String(32), nullable=False),
+    sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+
+
+def revisions() -> list[str]:
+    """The revisions that this program knows, oldest first."""
+    return sorted(path.name[:4] for path in (FOLDER / "versions").glob("[0-9]*.py"))
+
 
 def head() -> str:
     """The newest revision that this program knows."""
-    return max(path.name[:4] for path in (FOLDER / "versions").glob("[0-9]*.py"))
+    return revisions()[-1]
 
 
 def current(connection: Connection) -> str | None:
-    """The revision of the database; None when it is empty."""
-    if not sa.inspect(connection).has_table("alembic_version"):
+    """The revision of the database; None when it has none."""
+    if not sa.inspect(connection).has_table(_version.name):
         return None
-    revision: str | None = connection.execute(
-        sa.text("SELECT version_num FROM alembic_version")
-    ).scalar()
+    revision: str | None = connection.execute(sa.select(_version.c.version_num)).scalar()
     return revision
 
 
 def upgrade(connection: Connection) -> None:
-    """Take every step that is missing, in the transaction of the connection. Raises
-    ConfigurationError when the database is newer than this program."""
-    revision, newest = current(connection), head()
-    if revision == newest:
+    """Bring the schema to the head, in the transaction of the connection. Raises
+    ConfigurationError when the database is not Transom's, or newer than this program."""
+    revision, known = current(connection), revisions()
+    if revision == known[-1]:
         return
-    if revision is not None and revision > newest:
+    if revision is None and not sa.inspect(connection).get_table_names():
+        _create(connection)
+        return
+    if revision is None:
         raise ConfigurationError(
-            f"The database is at revision {revision}, this version of Transom knows {newest}; "
-            "install the newer version again, or restore an older backup of the database."
+            "The database of database.url holds tables that are not Transom's; give Transom an "
+            "empty database of its own."
         )
+    if revision not in known:
+        raise ConfigurationError(
+            f"The database is at revision {revision}, which this version of Transom does not know "
+            f"(it knows up to {known[-1]}): it belongs to a newer version or to another program. "
+            "Install the newer version, or give Transom a database of its own."
+        )
+    take_steps(connection, known[-1])
+
+
+def _create(connection: Connection) -> None:
+    """The present schema in an empty database."""
+    metadata.create_all(connection, checkfirst=False)
+    _version.create(connection)
+    connection.execute(sa.insert(_version), {"version_num": head()})
+
+
+def take_steps(connection: Connection, revision: str) -> None:
+    """Take every step up to a revision that is missing."""
     import alembic.command
     from alembic.config import Config
 
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
-    alembic.command.upgrade(config, "head")
+    alembic.command.upgrade(config, revision)
