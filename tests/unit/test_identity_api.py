@@ -373,6 +373,20 @@ async def test_guessing_is_answered_with_the_time_to_wait(site: Site) -> None:
     assert (await site.log_in("demo")).token, "others are not held up"
 
 
+async def test_behind_a_trusted_proxy_guessing_slows_the_one_who_guesses(tmp_path: Path) -> None:
+    site = Site(settings_in(tmp_path, server__trusted_proxies=["192.0.2.0/24"]))
+    body = identity(methods=["password"], password={"user": USER})
+    for _ in range(7):
+        headers = {"X-Forwarded-For": "203.0.113.5"}
+        answer = await site.http.post("/v3/auth/tokens", json=body, headers=headers)
+    check_fault(answer, 401, "wait")
+    headers = {"X-Forwarded-For": "198.51.100.1"}
+    right = site.login("admin", "admin")
+    answer = await site.http.post("/v3/auth/tokens", json=right, headers=headers)
+    assert answer.status_code == 201
+    await site.close()
+
+
 # --- tokens -------------------------------------------------------------------------------------------
 
 

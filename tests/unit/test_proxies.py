@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from starlette.datastructures import Headers
 
 from transom.api.proxies import TrustedProxies
@@ -42,3 +43,32 @@ def test_nonsense_from_a_trusted_proxy_is_left_out() -> None:
 
 def test_without_a_host_header_the_address_stands() -> None:
     assert base_url("10.0.0.9", (), {"x": "y"}) == "http://10.0.0.1:9292"
+
+
+@pytest.mark.parametrize(
+    ("client", "trusted", "forwarded", "found"),
+    [
+        ("192.0.2.1", (), "", "192.0.2.1"),
+        ("192.0.2.1", (), "198.51.100.7", "192.0.2.1"),
+        ("192.0.2.1", ("10.0.0.0/8",), "198.51.100.7", "192.0.2.1"),
+        ("10.0.0.1", ("10.0.0.0/8",), "198.51.100.7", "198.51.100.7"),
+        ("10.0.0.1", ("10.0.0.0/8",), "", "10.0.0.1"),
+        ("10.0.0.1", ("10.0.0.0/8",), "made-up, 198.51.100.7", "198.51.100.7"),
+        ("10.0.0.1", ("10.0.0.0/8",), "made-up, 198.51.100.7, 10.9.9.9", "198.51.100.7"),
+        ("10.0.0.1", ("10.0.0.0/8",), "10.3.3.3,10.9.9.9", "10.3.3.3"),
+        ("10.0.0.1", ("10.0.0.0/8",), "198.51.100.7,", "10.0.0.1"),
+        ("::1", ("::1",), "2001:db8::7", "2001:db8::7"),
+    ],
+)
+def test_a_client_is_the_nearest_that_nobody_vouches_for(
+    client: str, trusted: tuple[str, ...], forwarded: str, found: str
+) -> None:
+    headers = Headers({"x-forwarded-for": forwarded} if forwarded else {})
+    assert TrustedProxies(trusted).client_address({"client": (client, 1)}, headers) == found
+
+
+def test_several_headers_are_read_as_one() -> None:
+    raw = [(b"x-forwarded-for", b"198.51.100.7"), (b"x-forwarded-for", b"10.0.0.2")]
+    proxies = TrustedProxies(("10.0.0.0/8",))
+    assert proxies.client_address({"client": ("10.0.0.1", 1)}, Headers(raw=raw)) == "198.51.100.7"
+    assert proxies.client_address({}, Headers(raw=raw)) == ""

@@ -87,6 +87,11 @@ class Call:
         return self._proxies.base_url(self.request.scope, self.request.headers)
 
     @property
+    def client_address(self) -> str:
+        """The client's address, seen through the proxies that are trusted; empty if unknown."""
+        return self._proxies.client_address(self.request.scope, self.request.headers)
+
+    @property
     def query(self) -> list[tuple[str, str]]:
         """The query's pairs in order. Raises InvalidQuery when it is not UTF-8."""
         if self._pairs is None:

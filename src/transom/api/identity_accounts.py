@@ -211,9 +211,8 @@ async def password_change(call: Call) -> Response:
     if own.user.id != call.params["user_id"] or own.credential is not None:
         raise IdentityRefused("identity:change_password")
     change = (await read(call, bodies.PasswordChangeRequest)).user
-    client = call.request.client
     user = await identity_of(call).check_password(
-        own.user.id, change.original_password, "" if client is None else client.host
+        own.user.id, change.original_password, call.client_address
     )
     await manage.change_user(_accounts(call), user, change.password)
     return empty()

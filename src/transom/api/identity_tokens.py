@@ -42,9 +42,7 @@ NOBODY = UserReference()
 async def token_create(call: Call) -> Response:
     """`POST /v3/auth/tokens`: log in."""
     request = await read(call, bodies.AuthRequest)
-    client = call.request.client
-    login = _login(request.auth)
-    verdict = await identity_of(call).log_in(login, "" if client is None else client.host)
+    verdict = await identity_of(call).log_in(_login(request.auth), call.client_address)
     shown = views.token(call, verdict, with_catalog=first(call, "nocatalog") is None)
     return answer(shown, 201, {"x-subject-token": verdict.token})
 

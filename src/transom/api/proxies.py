@@ -1,4 +1,5 @@
-"""Which address the client used, when trusted proxies stand in between (errors.md §3)."""
+"""Which address the client used, and which it has, when trusted proxies stand in between
+(errors.md §3)."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ _PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~\-]+)*")
 
 
 class TrustedProxies:
-    """Reads `X-Forwarded-Proto`, `-Host` and `-Prefix` from proxies that the operator named, and
-    from nobody else."""
+    """Reads `X-Forwarded-Proto`, `-Host`, `-Prefix` and `-For` from proxies that the operator
+    named, and from nobody else."""
 
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks = [ipaddress.ip_network(network, strict=False) for network in networks]
@@ -35,10 +36,26 @@ class TrustedProxies:
             prefix = given if given and _PREFIX.fullmatch(given) else prefix
         return f"{scheme}://{host}{prefix}"
 
+    def client_address(self, scope: Scope, headers: Headers) -> str:
+        """The address of the client, as the nearest proxy that is not trusted, or the client
+        itself, is seen: what stands left of it in `X-Forwarded-For` anybody could have written."""
+        client = scope.get("client")
+        address = str(client[0]) if client else ""
+        hops = ",".join(headers.getlist("x-forwarded-for")).split(",")
+        while hops and self._trusts_address(address):
+            hop = hops.pop().strip()
+            if not hop:
+                break
+            address = hop
+        return address
+
     def _trusts(self, scope: Scope) -> bool:
         client = scope.get("client")
+        return self._trusts_address(client[0] if client else "")
+
+    def _trusts_address(self, text: str) -> bool:
         try:
-            address = ipaddress.ip_address(client[0] if client else "")
+            address = ipaddress.ip_address(text)
         except ValueError:
             return False
         return any(address in network for network in self._networks)
