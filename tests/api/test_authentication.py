@@ -107,6 +107,31 @@ def test_expired_token(make_server: MakeServer) -> None:
     assert server.log_in_to_cloud("transom-demo").get("/v2/images").status_code == 200
 
 
+def test_service_vouches_for_an_expired_token(make_server: MakeServer) -> None:
+    server = make_server({"identity": {"token_seconds": 3}})
+    actors = server.provision(
+        {
+            "user": ("work", ["member"]),
+            "nova": ("services", ["service"]),
+            "plain": ("others", ["member"]),
+        }
+    )
+    expired = actors["user"].token or ""
+    created = actors["user"].create(name="vouched for")
+    time.sleep(3.2)
+    client = server.client(expired)
+    check_refused(client.get("/v2/images"), server)
+    nova = server.log_in("nova", "nova-secret", "services")
+    vouched = {"X-Service-Token": nova.token or ""}
+    shown = client.get(f"/v2/images/{created['id']}", headers=vouched)
+    assert shown.status_code == 200, told(shown)
+    plain = server.log_in("plain", "plain-secret", "others")
+    for token in (plain.token or "", expired, "forged"):
+        check_refused(client.get("/v2/images", headers={"X-Service-Token": token}), server)
+    forged = server.client("forged").get("/v2/images", headers=vouched)
+    check_refused(forged, server)
+
+
 def test_revoked_token(server: ServerProcess, actors: Actors) -> None:
     client = server.log_in("other", "other-secret", "others")
     assert client.get("/v2/images").status_code == 200

@@ -88,6 +88,25 @@ def test_public_url_is_the_base_of_all_absolute_links(server_with: ServerWith) -
     ), "Location has to start with public_url"
 
 
+FORWARDED = {
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "cloud.example.org",
+    "X-Forwarded-For": "203.0.113.7",
+}
+
+
+def test_forwarded_headers_of_strangers_are_not_believed(
+    anyone: Client, server: ServerProcess
+) -> None:
+    check_document(anyone.get("/versions", headers=FORWARDED), server.url, ONE_STORE)
+
+
+def test_forwarded_headers_of_a_named_proxy_are_believed(make_server: MakeServer) -> None:
+    client = make_server({"server": {"trusted_proxies": ["127.0.0.0/8"]}}).client()
+    answer = client.get("/versions", headers=FORWARDED)
+    check_document(answer, "https://cloud.example.org", ONE_STORE)
+
+
 def test_several_stores_announce_more_versions(server_with: ServerWith) -> None:
     running = server_with(TWO_STORES)
     answer = running.server.client().get("/versions")
