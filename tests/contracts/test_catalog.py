@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import subprocess
+import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tests.support.catalogs import DIALECTS, NOON, a_location, an_image, fresh_url
+from tests.support.postgres import Cluster
 from transom.catalog import Catalog
 from transom.catalog.engine import Engine
 from transom.catalog.schema import image_locations, image_members, image_properties, image_tags
@@ -37,6 +40,7 @@ from transom.errors import (
 from transom.model.actor import Actor
 from transom.model.image import TRANSITIONS, Image, Location, Status, Visibility
 from transom.model.member import Member, MemberStatus
+from transom.model.query import ImageQuery
 
 ME = Actor(project_id="mine")
 STRANGER = Actor(project_id="theirs")
@@ -1054,3 +1058,95 @@ async def test_a_database_that_is_not_there_is_unavailable(tmp_path: Path) -> No
     with pytest.raises(CatalogUnavailable):
         await broken.check()
     broken.close()
+
+
+async def test_work_goes_on_after_the_server_restarted(tmp_path: Path) -> None:
+    cluster = Cluster.start()
+    template = Catalog(Engine(cluster.database()))
+    template.upgrade()
+    catalog = Catalog(Engine(str(template.engine.url.render_as_string(hide_password=False))))
+    template.close()
+    there = an_image()
+    await catalog.images.create(there)
+    assert await catalog.images.get(there.id, seen_by=ME) == there
+    cluster.down()
+    with pytest.raises(CatalogUnavailable):
+        await catalog.images.get(there.id, seen_by=ME)
+    with pytest.raises(CatalogUnavailable):
+        await catalog.images.create(an_image())
+    cluster.up()
+    assert await catalog.images.get(there.id, seen_by=ME) == there
+    await catalog.images.create(an_image())
+    cluster.down()
+    cluster.up()
+    # Nobody asked while it was away: the connections look whole and are not.
+    await catalog.images.create(an_image())
+    assert len(await catalog.images.list(ImageQuery(limit=9), seen_by=ME)) == 3
+    catalog.close()
+    cluster.remove()
+
+
+async def test_a_transaction_that_loses_a_deadlock_is_repeated(tmp_path: Path) -> None:
+    catalog = Catalog(Engine(fresh_url("postgresql", tmp_path)))
+    first, second = an_image(), an_image()
+    await catalog.images.create(first)
+    await catalog.images.create(second)
+    meet = threading.Barrier(2, timeout=10)
+    tries: list[str] = []
+
+    def touch(order: list[Image]) -> Callable[[Connection], None]:
+        def work(connection: Connection) -> None:
+            for number, each in enumerate(order):
+                connection.execute(
+                    sa.update(images_table)
+                    .where(images_table.c.id == each.id)
+                    .values(revision=images_table.c.revision + 1)
+                )
+                if number == 0 and len(tries) < 2:
+                    tries.append(each.id)
+                    meet.wait()
+
+        return work
+
+    await asyncio.gather(
+        catalog.engine.write(touch([first, second])), catalog.engine.write(touch([second, first]))
+    )
+    assert (await catalog.images.get(first.id, seen_by=ME)).revision == 2
+    assert (await catalog.images.get(second.id, seen_by=ME)).revision == 2
+    catalog.close()
+
+
+def test_what_was_acknowledged_survives_a_kill(url: str) -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from tests.support.catalogs import an_image\n"
+        "from transom.catalog import Catalog\n"
+        "from transom.catalog.engine import Engine\n"
+        "catalog = Catalog(Engine(sys.argv[1]))\n"
+        "async def one():\n"
+        "    while True:\n"
+        "        image = an_image(tags=('t',))\n"
+        "        await catalog.images.create(image)\n"
+        "        print(image.id, flush=True)\n"
+        "async def many():\n"
+        "    await asyncio.gather(*(one() for _ in range(8)))\n"
+        "asyncio.run(many())\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, url], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    acknowledged = [process.stdout.readline().strip() for _ in range(40)]
+    process.kill()
+    acknowledged += process.stdout.read().split()
+    process.wait()
+    # The last line may have been cut off by the kill.
+    whole = {each for each in acknowledged if len(each) == 36}
+    catalog = Catalog(Engine(url))
+    there = catalog.engine.read_now(
+        lambda connection: set(connection.execute(sa.select(images_table.c.id)).scalars())
+    )
+    assert len(whole) >= 40
+    assert whole <= there
+    assert count(catalog, image_tags) == len(there)
+    catalog.close()

@@ -65,8 +65,8 @@ class Cluster:
         )  # fmt: skip
 
     def down(self) -> None:
-        """Stop the server as if its machine had lost power."""
-        self._run("pg_ctl", "-D", self.data, "-w", "-s", "-m", "immediate", "stop")
+        """Stop the server, and throw out who is connected."""
+        self._run("pg_ctl", "-D", self.data, "-w", "-s", "-m", "fast", "stop")
 
     def remove(self) -> None:
         """Stop the server and remove its folder."""
