@@ -413,6 +413,28 @@ async def test_whose_token_it_is_decides_who_may_look(
     assert (await admin.about("GET", admin.token)).status_code == 200
 
 
+async def test_a_service_may_look_at_tokens_and_end_none(
+    site: Site, admin: Caller, demo: Caller
+) -> None:
+    await made(admin, "project", name="service")
+    user = await made(admin, "user", name="nova", password="pw")
+    (project,) = await admin.get("/v3/projects?name=service", "projects")
+    (role,) = await admin.get("/v3/roles?name=service", "roles")
+    path = f"/v3/projects/{project['id']}/users/{user['id']}/roles/{role['id']}"
+    assert (await admin.ask("PUT", path)).status_code == 204
+    site.logins["nova"] = "pw"
+    nova = await site.log_in("nova", "service")
+    assert (await nova.about("GET", demo.token)).status_code == 200
+    check_fault(await nova.about("DELETE", demo.token), 403)
+    # Beside a service's token, a user's is worth no more than the service's for looking.
+    both = {"X-Service-Token": nova.token, "X-Subject-Token": admin.token}
+    assert (await demo.ask("GET", "/v3/auth/tokens", **both)).status_code == 200
+    assert (await demo.ask("DELETE", "/v3/auth/tokens", **both)).status_code == 403
+    both["X-Service-Token"] = admin.token
+    assert (await demo.ask("DELETE", "/v3/auth/tokens", **both)).status_code == 403
+    assert (await demo.ask("GET", "/v3/users", **both)).status_code == 403
+
+
 async def test_what_is_no_token_is_not_found(admin: Caller) -> None:
     check_fault(await admin.about("GET", "nonsense"), 404, "Could not find the token")
     check_fault(await admin.about("DELETE", admin.token[:-1]), 404)

@@ -110,8 +110,8 @@ async def _subject(call: Call, action: str) -> Verdict:
     IdentityRefused when it is none of the caller's business."""
     own = await caller(call)
     token = call.request.headers.get("x-subject-token")
-    roles = call.actor.roles | call.actor.service_roles
-    may_look = "admin" in roles or ("service" in roles and action != "revoke_token")
+    is_service = "service" in call.actor.roles | call.actor.service_roles
+    may_look = "admin" in call.actor.roles or (is_service and action != "revoke_token")
     if not token:
         if not may_look:
             raise IdentityRefused(f"identity:{action} without X-Subject-Token")
