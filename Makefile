@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -31,6 +32,12 @@ test: ## install what the tests need, then lint and run all of them
 unit: ## run the quick tests (make unit ARGS="-k quota")
 	@scripts/install dev
 	@$(BIN)/python -m pytest tests/unit tests/contracts tests/house $(ARGS)
+
+.PHONY: tempest
+tempest: ## run all of tempest's image tests against a real Keystone and Transom (20 minutes)
+	@scripts/system-packages tests/system-packages.txt
+	@scripts/install dev
+	@TRANSOM_TEMPEST=full $(BIN)/python -m pytest -s tests/interop/tempest $(ARGS)
 
 .PHONY: lint
 lint: ## check style, types and layers
