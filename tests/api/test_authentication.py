@@ -132,6 +132,25 @@ def test_service_vouches_for_an_expired_token(make_server: MakeServer) -> None:
     check_refused(forged, server)
 
 
+def test_unscoped_token_is_good_for_schemas_only(
+    server: ServerProcess, actors: Actors, image: MakeImage
+) -> None:
+    public = image(actors.admin, visibility="public")
+    unscoped = server.log_in("other", "other-secret", None, "unscoped")
+    assert unscoped.get("/v2/schemas/image").status_code == 200
+    assert unscoped.get("/v2/images").status_code == 403
+    assert unscoped.post("/v2/images", json={}).status_code == 403
+    for answer in (
+        unscoped.get(f"/v2/images/{public['id']}"),
+        unscoped.patch(
+            f"/v2/images/{public['id']}", [{"op": "replace", "path": "/name", "value": "x"}]
+        ),
+        unscoped.delete(f"/v2/images/{public['id']}"),
+    ):
+        assert answer.status_code in (403, 404), told(answer)
+    assert actors.admin.show(public["id"]) == public
+
+
 def test_revoked_token(server: ServerProcess, actors: Actors) -> None:
     client = server.log_in("other", "other-secret", "others")
     assert client.get("/v2/images").status_code == 200
