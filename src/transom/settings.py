@@ -73,7 +73,7 @@ class Server(Group, frozen=True):
     shutdown_seconds: Annotated[
         Seconds,
         doc("How long running requests may take to finish after a stop signal, in seconds."),
-    ] = 30.0
+    ] = 10.0
 
 
 class Database(Group, frozen=True):

@@ -101,14 +101,23 @@ def _serve_here(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    from transom.api.listener import listener
+    from transom.api.listener import listener, stop
     from transom.app import App
 
     app = App.build(settings)
     server = listener(app.face, settings.server.bind, with_lifespan=True)
     loop = asyncio.get_running_loop()
+    ending: list[asyncio.Task[None]] = []
+
+    def end() -> None:
+        # The server waits for requests that are under way; nobody else tells these to end. A second
+        # signal does not wait.
+        seconds = 0.0 if ending else settings.server.shutdown_seconds
+        ending.append(loop.create_task(app.face.finish(seconds)))
+        stop(server)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, server.stop)
+        loop.add_signal_handler(number, end)
     _log.info("serving", bind=settings.server.bind, data=settings.data)
     await server.serve()
     _log.info("stopped")
