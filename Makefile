@@ -31,7 +31,7 @@ test: ## install what the tests need, then lint and run all of them
 .PHONY: unit
 unit: ## run the quick tests (make unit ARGS="-k quota")
 	@scripts/install dev
-	@$(BIN)/python -m pytest tests/unit tests/contracts tests/house $(ARGS)
+	@$(BIN)/python -m pytest tests/unit tests/house $(ARGS)
 
 .PHONY: tempest
 tempest: ## run all of tempest's image tests against a real Keystone and Transom (20 minutes)
@@ -59,6 +59,6 @@ lock: ## resolve requirements/*.lock anew from pyproject.toml
 	@scripts/lock $(ARGS)
 
 .PHONY: clean
-clean: ## remove the virtual environment and every cache
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+clean: ## remove the virtual environments and every cache
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
 	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +
