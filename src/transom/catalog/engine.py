@@ -400,18 +400,18 @@ class _GroupWriter(_Worker):
         driver = cast("sqlite3.Connection", connection.connection.driver_connection)
         with connection.begin():
             for job in jobs:
-                savepoint = connection.begin_nested()
+                driver.execute("SAVEPOINT job")
                 try:
                     result = job.work(connection)
                 except Exception as error:
                     if not driver.in_transaction:
                         # SQLite has undone everything (a full disk, an I/O error).
                         raise
-                    savepoint.rollback()
+                    driver.execute("ROLLBACK TO job")
                     outcomes.append((job, None, error))
                 else:
-                    savepoint.commit()
                     outcomes.append((job, result, None))
+                driver.execute("RELEASE job")
         return outcomes
 
 

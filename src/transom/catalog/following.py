@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement
 
 from transom.catalog.asks import Ask
 from transom.catalog.filters import term_condition
-from transom.catalog.orders import NULLABLE, Sort, after, is_even, order
+from transom.catalog.orders import NULLABLE, Sort, after, is_creation, order
 from transom.catalog.rows import COLUMNS
 from transom.catalog.schema import downwards, images, upwards
 from transom.catalog.visibility import may_list, word
@@ -76,11 +76,6 @@ def _gives_all(sort: Sort) -> bool:
     # The index of names goes the way of `openstack image list`: names up, creation down.
     same = rest[0][1] == direction
     return not same if column == "name" else same
-
-
-def is_creation(sort: Sort) -> bool:
-    """True for the order of creation, upwards or downwards, ids included."""
-    return tuple(column for column, _ in sort) == ("created_at", "id") and is_even(sort)
 
 
 def _in_order(ask: Ask) -> Iterator[Stretch]:

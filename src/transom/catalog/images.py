@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
 
 from transom.catalog import deletion, intakes
 from transom.catalog.engine import Engine, is_duplicate
@@ -33,7 +32,7 @@ from transom.catalog.schema import (
     image_tags,
     images,
 )
-from transom.catalog.statements import Prepared
+from transom.catalog.statements import Prepared, inserting
 from transom.catalog.visibility import (
     PROJECT,
     caller_of,
@@ -228,15 +227,15 @@ class Images:
 
 def insert(connection: Connection, image: Image) -> None:
     """Write a new image and everything that hangs on it."""
+    dialect = connection.dialect.name
     try:
-        connection.execute(sa.insert(images), values_of(image))
-    except IntegrityError as error:
+        inserting(images, dialect).run(connection, [values_of(image)])
+    except Exception as error:
         if is_duplicate(error):
             raise DuplicateImage(image.id) from None
         raise
     for table, rows in rows_around(image).items():
-        if rows:
-            connection.execute(sa.insert(table), rows)
+        inserting(table, dialect).run(connection, rows)
 
 
 def rows_around(image: Image) -> dict[sa.Table, list[dict[str, Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,7 +11,7 @@ from sqlalchemy import ColumnElement
 
 from transom.catalog.asks import Ask
 from transom.catalog.filters import Term, term_condition
-from transom.catalog.orders import after, keys_of, order
+from transom.catalog.orders import after, is_creation, keys_of, order
 from transom.catalog.rows import COLUMNS
 from transom.catalog.schema import images
 from transom.catalog.visibility import PROJECT, may_list, sets_of
@@ -21,6 +22,9 @@ from transom.catalog.ways import (
     owned_by,
     shared_with_caller,
 )
+
+_NAMES = [column.name for column in COLUMNS]
+_BY_CREATION = _NAMES.index("created_at"), _NAMES.index("id")
 
 Part = tuple[Way, list[ColumnElement[bool]]]
 """A set of images, and the conditions that its way leaves open."""
@@ -91,12 +95,22 @@ def merged(ask: Ask, parts: Sequence[Part], step: int | None) -> sa.Select[Any]:
         .limit(limit)
         .subquery("page")
     )
-    return (
+    found = (
         sa.select(*COLUMNS, ask.member())
         .select_from(page.join(images, images.c.id == page.c.image_id))
         .with_hint(images, "sqlite_autoindex_images_1", "sqlite")
-        .order_by(*order(ask.sort, keys_of(ask.sort, page.c)))
     )
+    if is_creation(ask.sort):
+        # Left to `in_order`: SQLite would pack and unpack every row once more to sort it.
+        return found
+    return found.order_by(*order(ask.sort, keys_of(ask.sort, page.c)))
+
+
+def in_order(ask: Ask, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The rows of `merged` in the order of the list."""
+    if is_creation(ask.sort):
+        rows.sort(key=itemgetter(*_BY_CREATION), reverse=ask.sort[0][1] == "desc")
+    return rows
 
 
 def count_up_to(ways: Sequence[Way], bound: int) -> ColumnElement[Any]:

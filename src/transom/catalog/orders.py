@@ -75,6 +75,11 @@ def is_even(sort: Sort) -> bool:
     return len({direction for _, direction in sort}) == 1
 
 
+def is_creation(sort: Sort) -> bool:
+    """True for the order of creation, upwards or downwards, ids included."""
+    return tuple(column for column, _ in sort) == ("created_at", "id") and is_even(sort)
+
+
 def same_as(column: ColumnElement[Any], parameter: str, null: bool) -> ColumnElement[bool]:
     """The column has the marker's value."""
     if null:

@@ -22,9 +22,9 @@ from sqlalchemy import Connection
 
 from transom.catalog.asks import Ask
 from transom.catalog.filters import Asked, Term, asked
-from transom.catalog.following import FOLLOWED, Stretch, followed, is_creation, stretches
-from transom.catalog.merging import count_up_to, meeting_term, merged, reach, visible
-from transom.catalog.orders import Sort, significant
+from transom.catalog.following import FOLLOWED, Stretch, followed, stretches
+from transom.catalog.merging import count_up_to, in_order, meeting_term, merged, reach, visible
+from transom.catalog.orders import Sort, is_creation, significant
 from transom.catalog.rows import is_storable
 from transom.catalog.schema import images
 from transom.catalog.statements import Prepared
@@ -126,7 +126,7 @@ class Pages:
             ask.bound(),
             stable=way == "walk" and len(ask.terms) < 2,
         )
-        return found[: ask.limit]
+        return in_order(ask, found)[: ask.limit]
 
     def _follow(self, connection: Connection, ask: Ask) -> list[Any]:
         column = ask.sort[0][0]

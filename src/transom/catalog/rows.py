@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -59,7 +60,8 @@ def moment_of(dialect: str) -> Moments:
     if dialect == "postgresql":
         return lambda value: value.replace(tzinfo=dt.UTC)
     epoch, delta = EPOCH, dt.timedelta
-    return lambda value: epoch + delta(0, 0, value)
+    # Pages are asked for again and again, and many images were never updated.
+    return lru_cache(maxsize=8192)(lambda value: epoch + delta(0, 0, value))
 
 
 def moment_value(dialect: str, moment: dt.datetime) -> Any:
