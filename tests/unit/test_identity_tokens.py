@@ -95,7 +95,7 @@ def test_no_other_text_is_a_token(text: str) -> None:
 @pytest.mark.parametrize(
     "methods",
     [{"password"}, {"token"}, {"application_credential"}, {"password", "token"}, set()],
-    ids=str,
+    ids=lambda methods: "+".join(sorted(methods)) or "none",
 )
 def test_methods_fit_into_a_number_and_come_out_again(methods: set[str]) -> None:
     assert tokens.methods_of(tokens.bits_of(frozenset(methods))) == methods
