@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
