@@ -25,8 +25,7 @@ serve: ## install and run the service (make serve ARGS="--data DIR --config FILE
 test: ## install what the tests need, then lint and run all of them
 	@scripts/system-packages tests/system-packages.txt
 	@scripts/install dev
-	@scripts/lint
-	@scripts/test $(ARGS)
+	@failed=0; scripts/lint || failed=1; scripts/test $(ARGS) || failed=1; exit $$failed
 
 .PHONY: unit
 unit: ## run the quick tests (make unit ARGS="-k quota")
