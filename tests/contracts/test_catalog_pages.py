@@ -208,12 +208,18 @@ class Knobs(msgspec.Struct, frozen=True):
 
     handful: int
     small: int
+    few: int
     sample: int
     step: int
 
 
 KNOBS = st.sampled_from(
-    [Knobs(0, 1, 1, 1), Knobs(0, 6, 2, 2), Knobs(0, 1000, 500, 100), Knobs(2000, 1000, 500, 100)]
+    [
+        Knobs(handful=0, small=1, few=1, sample=1, step=1),
+        Knobs(handful=0, small=6, few=2, sample=2, step=2),
+        Knobs(handful=0, small=1000, few=100, sample=200, step=100),
+        Knobs(handful=2000, small=1000, few=100, sample=200, step=100),
+    ]
 )
 
 
@@ -285,6 +291,7 @@ def test_every_list_is_what_the_api_says(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pages, "HANDFUL", knobs.handful)
         patch.setattr(pages, "SMALL", knobs.small)
+        patch.setattr(pages, "FEW", knobs.few)
         patch.setattr(pages, "SAMPLE", knobs.sample)
         patch.setattr(following, "STEP", knobs.step)
         for query, actor, limit in asked:

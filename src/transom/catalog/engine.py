@@ -258,7 +258,9 @@ def _postgresql(url: URL, statement_timeout_seconds: float, *, isolation_level: 
         connection.execute(
             "SELECT set_config('TimeZone', 'UTC', false), "
             "set_config('statement_timeout', %s, false), "
-            "set_config('idle_in_transaction_session_timeout', '60000', false)",
+            "set_config('idle_in_transaction_session_timeout', '60000', false), "
+            # Compiling a plan takes longer than any of our statements.
+            "set_config('jit', 'off', false)",
             (str(round(statement_timeout_seconds * 1000)),),
         )
         connection.autocommit = mode

@@ -14,7 +14,7 @@ statistics worth the name.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,7 +37,9 @@ from transom.model.query import ImageQuery
 
 SMALL = 1000
 """Sets of fewer images than this are gathered: a millisecond or two, whatever else is asked."""
-SAMPLE = 500
+FEW = 100
+"""The same for terms whose index can lead a walk."""
+SAMPLE = 200
 """How many images of large sets are passed to see which of them lie furthest apart."""
 HANDFUL = 2000
 """In a catalog of fewer images than this, walking and following are always good enough."""
@@ -165,60 +167,77 @@ class Pages:
         is visible; `follow`; or `nothing`."""
         if not sets_of(ask.caller, ask.visibility, ask.member_status):
             return "nothing", None
-        candidates = self._candidates(ask)
-        if ask.by_creation and not candidates:
-            return "walk", None
-        # Only a list by creation can hold images of two shelves in order.
-        along = ("follow", None) if not ask.with_gone else ("gather", None)
-        count = self._all(connection)
-        if count <= HANDFUL:
-            return ("walk", None) if ask.by_creation else along
-        counts = self._counts(connection, ask, candidates)
-        smallest, lead = min((counted, number) for number, counted in counts.items())
-        if smallest < SMALL:
-            # How many would be left if the sets were independent of each other.
-            left = float(count)
-            for counted in counts.values():
-                left *= (counted if counted < SMALL else max(SMALL, count / 10)) / count
-            if ask.limit * count > left * smallest / 2:
-                return "gather", lead if lead >= 0 else None
+        along: tuple[str, int | None]
         if not ask.by_creation:
-            return along
-        if _NAMED in ask.terms:
+            # Only the sets of a walk, and what is gathered, are on two shelves.
+            along = ("gather" if ask.with_gone else "follow"), None
+        elif _NAMED in ask.terms:
             # The index of names is in the order of a page too.
-            return "gather", ask.terms.index(_NAMED)
-        return "walk", self._sparsest(connection, ask)
+            along = "gather", ask.terms.index(_NAMED)
+        else:
+            along = "walk", None
+        bounds = self._bounds(ask)
+        count = self._all(connection) if bounds else 0
+        if count > HANDFUL:
+            counts = self._counts(connection, ask, bounds)
+            small = [(n, number) for number, n in counts.items() if n < bounds[number]]
+            if small:
+                smallest, lead = min(small)
+                # How many would be left if the sets were independent of each other.
+                left = float(count)
+                for number, n in counts.items():
+                    left *= (n if n < bounds[number] else max(n, count / 10)) / count
+                if ask.limit * count > left * smallest / 2:
+                    return "gather", lead if lead >= 0 else None
+        if along == ("walk", None):
+            return "walk", self._sparsest(connection, ask)
+        return along
 
-    def _candidates(self, ask: Ask) -> list[int]:
-        """Terms through whose index the images could be found. Creation time is not among them in
-        a list by creation: there it only says where the walk begins and ends."""
-        return [
-            number
-            for number, term in enumerate(ask.terms)
-            if not (ask.by_creation and term.column == "created_at")
-            and meeting(term, number, self._dialect, ask.shelf) is not None
-        ]
+    def _bounds(self, ask: Ask) -> dict[int, int]:
+        """Terms through whose index the images could be found, with the size up to which it may be
+        worth while; under -1 all that the caller sees."""
+        found = {}
+        for number, term in enumerate(ask.terms):
+            if ask.by_creation:
+                if term.column == "created_at" or term == _NAMED:
+                    continue
+                # Leading a walk is as good, unless there are very few: then the caller's own
+                # images, which no term leads, may be many more.
+                if term.kind in ("tag", "property"):
+                    found[number] = FEW
+                    continue
+                if number in best_ordered(ask.terms):
+                    continue
+            if meeting(term, number, self._dialect, ask.shelf) is not None:
+                found[number] = SMALL
+        if not ask.by_creation:
+            found[-1] = SMALL
+        return found
 
-    def _counts(self, connection: Connection, ask: Ask, terms: Sequence[int]) -> dict[int, int]:
-        """How many images each of the terms finds and, under -1 and for other orders than that of
-        creation, how many the caller sees; nothing is counted beyond SMALL."""
-        numbers = list(terms) if ask.by_creation else [*terms, -1]
+    def _counts(self, connection: Connection, ask: Ask, bounds: dict[int, int]) -> dict[int, int]:
+        """How many images each of the terms finds and, under -1, how many the caller sees; nothing
+        is counted beyond its bound."""
 
         def build() -> sa.Select[Any]:
-            sets = [
-                [
-                    way
+            sets = []
+            for number in bounds:
+                if number < 0:
+                    sets.append([way for way, _ in visible(ask, None)])
+                    continue
+                ways = (
+                    meeting(ask.terms[number], number, self._dialect, shelf)
                     for shelf in ask.shelves
-                    if (way := meeting(ask.terms[number], number, self._dialect, shelf))
-                ]
-                for number in terms
-            ]
-            if not ask.by_creation:
-                sets.append([way for way, _ in visible(ask, None)])
-            return sa.select(*(count_up_to(ways, SMALL) for ways in sets))
+                )
+                sets.append([way for way in ways if way is not None])
+            return sa.select(
+                *(
+                    count_up_to(ways, bound)
+                    for ways, bound in zip(sets, bounds.values(), strict=True)
+                )
+            )
 
         row = self._run(connection, ("counts", ask.shape), build, ask.bound(), stable=True)[0]
-        return dict(zip(numbers, row, strict=True))
+        return dict(zip(bounds, row, strict=True))
 
     def _sparsest(self, connection: Connection, ask: Ask) -> int | None:
         """Of the terms that can lead a walk, the one whose images lie furthest apart: the same
