@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,6 +31,10 @@ PATCH_V21 = "application/openstack-images-v2.1-json-patch"
 PATCH_V20 = "application/openstack-images-v2.0-json-patch"
 
 Config = Mapping[str, Any]
+
+_SETPRIV = shutil.which("setpriv")
+_DIES_WITH_US = [_SETPRIV, "--pdeathsig", "KILL"] if _SETPRIV else []
+"""Lets the kernel end a server whose test process was killed before it could clean up."""
 
 _RUN_COMMANDS = """
 import json, sys
@@ -227,6 +232,7 @@ class ServerProcess:
             with self.log_path.open("ab") as log:
                 self.process = subprocess.Popen(
                     [
+                        *_DIES_WITH_US,
                         sys.executable,
                         "-m",
                         "transom",
