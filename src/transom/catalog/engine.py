@@ -89,7 +89,9 @@ class Engine:
             self._writing = _postgresql(
                 self.url, statement_timeout_seconds, isolation_level="READ COMMITTED"
             )
-            self._writes = Lane("catalog-write", lambda: _Writer(self._writing), threads=pool_size)
+            self._writes = Lane(
+                "catalog-write", lambda: _Writer(self._writing), threads=max(2, pool_size // 2)
+            )
         self._reads = Lane("catalog-read", lambda: _Reader(self._reading), threads=pool_size)
 
     async def read(self, work: Work[T]) -> T:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
-from sqlalchemy.dialects import postgresql
 
 from transom.catalog.rows import digest_of, is_storable
 from transom.catalog.schema import (
@@ -38,7 +37,7 @@ _UNLISTED = {str(Status.KILLED), *map(str, GONE)}
 
 class Term(NamedTuple):
     """One condition without its value. `kind` is one of: equal, null, among, at_least, at_most,
-    from, until, outside, tag, property, protected, unprotected."""
+    from, until, outside, tag, property."""
 
     kind: str
     column: str = ""
@@ -93,7 +92,7 @@ class _Asking:
             digest = digest_of(_stored(name), _stored(value))
             self._add(Term("property"), digest, name)
         if query.protected is not None:
-            self._terms.append(Term("protected" if query.protected else "unprotected"))
+            self._add(Term("equal", "protected"), query.protected)
         return Asked(tuple(self._terms), self._values)
 
     def _add(self, term: Term, *values: Any) -> None:
@@ -211,11 +210,6 @@ def term_condition(
                 )
                 .correlate(images)
             )
-        # Spelled as in the partial index, which SQLite otherwise does not recognise.
-        case "protected":
-            return sa.literal_column("images.protected")
-        case "unprotected":
-            return sa.literal_column("NOT images.protected")
     column = column_of(term.column)
     match term.kind:
         case "equal":
@@ -239,6 +233,6 @@ def among(column: ColumnElement[Any], parameter: str, dialect: str) -> ColumnEle
     """The column holds one of the texts in the parameter: one statement for lists of any length."""
     texts: ColumnElement[Any] = sa.bindparam(parameter, required=True)
     if dialect == "postgresql":
-        return column == sa.func.any(sa.cast(texts, postgresql.ARRAY(sa.Text)))
+        return column == sa.func.any(sa.cast(texts, sa.ARRAY(sa.Text)))
     each = sa.func.json_each(texts).table_valued("value")
     return column.in_(sa.select(each.c.value))

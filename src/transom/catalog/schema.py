@@ -11,6 +11,7 @@ import datetime as dt
 from typing import Any
 
 from sqlalchemy import (
+    TIMESTAMP,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -26,9 +27,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
-    text,
 )
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import ColumnElement, UnaryExpression
@@ -54,7 +53,7 @@ class Moment(TypeDecorator[dt.datetime]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """TIMESTAMPTZ where the database has it, a 64-bit integer elsewhere."""
         if dialect.name == "postgresql":
-            return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True))
+            return dialect.type_descriptor(TIMESTAMP(timezone=True))
         return dialect.type_descriptor(BigInteger())
 
     def process_bind_param(self, value: dt.datetime | None, dialect: Dialect) -> Any:
@@ -266,48 +265,39 @@ def downwards(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return _Nulls(column.desc(), modifier=operators.nulls_last_op)
 
 
-def _index(name: str, *columns: Any, only: str | None = None) -> Index:
-    where = None if only is None else text(only)
-    return Index(name, *columns, sqlite_where=where, postgresql_where=where)
-
-
 _i, _p, _t, _m = images.c, image_properties.c, image_tags.c, image_members.c
 _shelf_of = (_i.shelf, _i.visibility)
 _page = (_i.created_at, _i.id)
 
-_index("ix_images_visibility", *_shelf_of, *_page)
-_index("ix_images_owner", _i.shelf, _i.owner, _i.visibility, *_page)
-_index("ix_images_status", *_shelf_of, _i.status, *_page)
-_index("ix_images_disk_format", *_shelf_of, _i.disk_format, *_page)
-_index("ix_images_container_format", *_shelf_of, _i.container_format, *_page)
-_index("ix_images_protected", *_shelf_of, *_page, only="protected")
+Index("ix_images_visibility", *_shelf_of, *_page)
+Index("ix_images_owner", _i.shelf, _i.owner, _i.visibility, *_page)
+Index("ix_images_status", *_shelf_of, _i.status, *_page)
+Index("ix_images_disk_format", *_shelf_of, _i.disk_format, *_page)
+Index("ix_images_container_format", *_shelf_of, _i.container_format, *_page)
+Index("ix_images_protected", *_shelf_of, _i.protected, *_page)
 # `openstack image list` sorts by name upwards and then by creation downwards.
-_index("ix_images_name", _i.shelf, upwards(_i.name), _i.created_at.desc(), _i.id.desc())
-_index("ix_images_size", _i.shelf, upwards(_i.size), *_page)
-_index("ix_images_updated_at", _i.shelf, _i.updated_at, *_page)
+Index("ix_images_name", _i.shelf, upwards(_i.name), _i.created_at.desc(), _i.id.desc())
+Index("ix_images_size", _i.shelf, upwards(_i.size), *_page)
+Index("ix_images_updated_at", _i.shelf, _i.updated_at, *_page)
 # No filter may read every image only to find that none matches.
-_index("ix_images_virtual_size", _i.shelf, _i.virtual_size)
-_index("ix_images_min_disk", _i.shelf, _i.min_disk)
-_index("ix_images_min_ram", _i.shelf, _i.min_ram)
-_index("ix_images_checksum", _i.checksum)
-_index("ix_images_os_hash_algo", _i.shelf, _i.os_hash_algo)
-_index("ix_images_os_hash_value", _i.os_hash_value)
+Index("ix_images_virtual_size", _i.shelf, _i.virtual_size)
+Index("ix_images_min_disk", _i.shelf, _i.min_disk)
+Index("ix_images_min_ram", _i.shelf, _i.min_ram)
+Index("ix_images_checksum", _i.checksum)
+Index("ix_images_os_hash_algo", _i.shelf, _i.os_hash_algo)
+Index("ix_images_os_hash_value", _i.os_hash_value)
 # The last three say what a project uses, without reading its images.
-_index(
+Index(
     "ix_images_owner_status",
     *(_i.shelf, _i.owner, _i.status),
     *_page,
     *(_i.copying, _i.copies, _i.size),
 )
-_index("ix_image_properties_digest", _p.digest, _p.shelf, _p.visibility, _p.created_at, _p.image_id)
-_index("ix_image_tags_tag", _t.tag, _t.shelf, _t.visibility, _t.created_at, _t.image_id)
-_index(
+Index("ix_image_properties_digest", _p.digest, _p.shelf, _p.visibility, _p.created_at, _p.image_id)
+Index("ix_image_tags_tag", _t.tag, _t.shelf, _t.visibility, _t.created_at, _t.image_id)
+Index(
     "ix_image_members_member", _m.member_id, _m.shelf, _m.status, _m.image_created_at, _m.image_id
 )
-_index("ix_image_locations_image_id", image_locations.c.image_id)
-_index(
-    "ix_image_locations_doomed_at",
-    image_locations.c.doomed_at,
-    only="doomed_at IS NOT NULL",
-)
-_index("ix_intakes_process_id", intakes.c.process_id)
+Index("ix_image_locations_image_id", image_locations.c.image_id)
+Index("ix_image_locations_doomed_at", image_locations.c.doomed_at)
+Index("ix_intakes_process_id", intakes.c.process_id)

@@ -14,7 +14,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler, SQLiteDialect
 from sqlalchemy.sql.expression import ClauseElement
 
@@ -34,10 +33,15 @@ class _HintedDialect(SQLiteDialect):
     supports_statement_cache = True
 
 
-_DIALECTS: dict[str, Any] = {
-    "sqlite": _HintedDialect(paramstyle="qmark"),
-    "postgresql": postgresql.dialect(paramstyle="numeric_dollar"),  # type: ignore[no-untyped-call]
-}
+@functools.cache
+def _dialect(name: str) -> Any:
+    """How statements are written for a database."""
+    if name == "sqlite":
+        return _HintedDialect(paramstyle="qmark")
+    # Here, so that SQLite deployments do not load what they have no use for.
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
 
 class Prepared:
@@ -51,7 +55,7 @@ class Prepared:
     __slots__ = ("_constants", "_names", "_raw", "_stable", "sql")
 
     def __init__(self, statement: ClauseElement, dialect: str, *, stable: bool = False) -> None:
-        compiled: Any = statement.compile(dialect=_DIALECTS[dialect])
+        compiled: Any = statement.compile(dialect=_dialect(dialect))
         self.sql = str(compiled)
         self._names: tuple[str, ...] = tuple(compiled.positiontup or ())
         self._constants: dict[str, Any] = {
@@ -89,7 +93,7 @@ class Insert:
         ]
         self._moments = {column.name for column in table.columns if isinstance(column.type, Moment)}
         values: dict[str, Any] = {name: sa.bindparam(name, required=True) for name in self._columns}
-        compiled: Any = sa.insert(table).values(values).compile(dialect=_DIALECTS[dialect])
+        compiled: Any = sa.insert(table).values(values).compile(dialect=_dialect(dialect))
         self.sql = str(compiled)
         self._columns = list(compiled.positiontup)
         self._dialect = dialect

@@ -23,6 +23,7 @@ _VISIBILITIES = [word(visibility) for visibility in Visibility]
 _TERM_INDEXES = {
     "name": "ix_images_name",
     "status": "ix_images_status",
+    "protected": "ix_images_protected",
     "disk_format": "ix_images_disk_format",
     "container_format": "ix_images_container_format",
     "size": "ix_images_size",
@@ -36,7 +37,9 @@ _TERM_INDEXES = {
     "updated_at": "ix_images_updated_at",
     "id": _BY_ID,
 }
-_UNDER_VISIBILITY = frozenset({"status", "disk_format", "container_format", "created_at"})
+_UNDER_VISIBILITY = frozenset(
+    {"status", "protected", "disk_format", "container_format", "created_at"}
+)
 """Columns whose index has the visibility before them."""
 _WITHOUT_SHELF = frozenset({"checksum", "os_hash_value", "id"})
 """Columns whose values are so rare that their index holds nothing else."""
@@ -146,14 +149,8 @@ def meeting(
         else images.c.visibility == word(visibility)
     )
     condition = term_condition(term, f"f{number}", dialect)
-    if term.kind == "protected":
-        return Way(
-            images,
-            "ix_images_protected",
-            (on_shelf(images, shelf), of_visibility, condition),
-        )
     index = _TERM_INDEXES.get(term.column)
-    if index is None or term.kind in ("outside", "unprotected"):
+    if index is None or term.kind == "outside":
         return None
     if term.column in _WITHOUT_SHELF:
         where: tuple[ColumnElement[bool], ...] = (condition,)
@@ -186,6 +183,6 @@ def best_ordered(terms: Iterable[Term]) -> list[int]:
         (ORDERED.index(name), number)
         for number, term in enumerate(terms)
         if (name := term.kind if term.kind in ORDERED else term.column) in ORDERED
-        and term.kind in ("tag", "property", "protected", "equal")
+        and term.kind in ("tag", "property", "equal")
     ]
     return [number for _, number in sorted(found)]

@@ -9,12 +9,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import postgresql
 
 revision = "0001"
 down_revision = None
 
-MOMENT = sa.BigInteger().with_variant(postgresql.TIMESTAMP(timezone=True), "postgresql")
+MOMENT = sa.BigInteger().with_variant(sa.TIMESTAMP(timezone=True), "postgresql")
 WORD = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -184,55 +183,42 @@ def _indexes() -> None:
     first = " NULLS FIRST" if op.get_context().dialect.name == "postgresql" else ""
     shelf = ("shelf", "visibility")
     page = ("created_at", "id")
-    for name, table, columns, only in (
-        ("ix_images_visibility", "images", (*shelf, *page), None),
-        ("ix_images_owner", "images", ("shelf", "owner", "visibility", *page), None),
-        ("ix_images_status", "images", (*shelf, "status", *page), None),
-        ("ix_images_disk_format", "images", (*shelf, "disk_format", *page), None),
-        ("ix_images_container_format", "images", (*shelf, "container_format", *page), None),
-        ("ix_images_protected", "images", (*shelf, *page), "protected"),
-        ("ix_images_name", "images", ("shelf", f"name{first}", "created_at DESC", "id DESC"), None),
-        ("ix_images_size", "images", ("shelf", f"size{first}", *page), None),
-        ("ix_images_updated_at", "images", ("shelf", "updated_at", *page), None),
-        ("ix_images_virtual_size", "images", ("shelf", "virtual_size"), None),
-        ("ix_images_min_disk", "images", ("shelf", "min_disk"), None),
-        ("ix_images_min_ram", "images", ("shelf", "min_ram"), None),
-        ("ix_images_checksum", "images", ("checksum",), None),
-        ("ix_images_os_hash_algo", "images", ("shelf", "os_hash_algo"), None),
-        ("ix_images_os_hash_value", "images", ("os_hash_value",), None),
+    for name, table, columns in (
+        ("ix_images_visibility", "images", (*shelf, *page)),
+        ("ix_images_owner", "images", ("shelf", "owner", "visibility", *page)),
+        ("ix_images_status", "images", (*shelf, "status", *page)),
+        ("ix_images_disk_format", "images", (*shelf, "disk_format", *page)),
+        ("ix_images_container_format", "images", (*shelf, "container_format", *page)),
+        ("ix_images_protected", "images", (*shelf, "protected", *page)),
+        ("ix_images_name", "images", ("shelf", f"name{first}", "created_at DESC", "id DESC")),
+        ("ix_images_size", "images", ("shelf", f"size{first}", *page)),
+        ("ix_images_updated_at", "images", ("shelf", "updated_at", *page)),
+        ("ix_images_virtual_size", "images", ("shelf", "virtual_size")),
+        ("ix_images_min_disk", "images", ("shelf", "min_disk")),
+        ("ix_images_min_ram", "images", ("shelf", "min_ram")),
+        ("ix_images_checksum", "images", ("checksum",)),
+        ("ix_images_os_hash_algo", "images", ("shelf", "os_hash_algo")),
+        ("ix_images_os_hash_value", "images", ("os_hash_value",)),
         (
             "ix_images_owner_status",
             "images",
             ("shelf", "owner", "status", *page, "copying", "copies", "size"),
-            None,
         ),
         (
             "ix_image_properties_digest",
             "image_properties",
             ("digest", *shelf, "created_at", "image_id"),
-            None,
         ),
-        ("ix_image_tags_tag", "image_tags", ("tag", *shelf, "created_at", "image_id"), None),
+        ("ix_image_tags_tag", "image_tags", ("tag", *shelf, "created_at", "image_id")),
         (
             "ix_image_members_member",
             "image_members",
             ("member_id", "shelf", "status", "image_created_at", "image_id"),
-            None,
         ),
-        ("ix_image_locations_image_id", "image_locations", ("image_id",), None),
-        (
-            "ix_image_locations_doomed_at",
-            "image_locations",
-            ("doomed_at",),
-            "doomed_at IS NOT NULL",
-        ),
-        ("ix_intakes_process_id", "intakes", ("process_id",), None),
+        ("ix_image_locations_image_id", "image_locations", ("image_id",)),
+        ("ix_image_locations_doomed_at", "image_locations", ("doomed_at",)),
+        ("ix_intakes_process_id", "intakes", ("process_id",)),
     ):
-        where = None if only is None else sa.text(only)
         op.create_index(
-            name,
-            table,
-            [sa.text(column) if " " in column else column for column in columns],
-            sqlite_where=where,
-            postgresql_where=where,
+            name, table, [sa.text(column) if " " in column else column for column in columns]
         )
