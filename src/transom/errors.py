@@ -18,6 +18,7 @@ row for each class, and a test compares the two.
     │   ├── ProjectMismatch         the path names another project than the token
     │   └── IncompleteUpload        the client left before the end
     ├── Unauthenticated             no token, or a bad one
+    │   └── UnknownKey              … signed with a key that is not ours (any more)
     │   └── TooManyGuesses          wait after too many wrong passwords
     ├── Forbidden                   known, and not allowed
     │   ├── PolicyRefused
@@ -215,6 +216,10 @@ class TooManyGuesses(Unauthenticated):
             f"Too many failed logins; wait {self.wait_seconds} seconds and try again with the "
             "right password."
         )
+
+
+class UnknownKey(Unauthenticated):
+    """The token was signed with a key that is not on the ring: alien, too old, or too new."""
 
 
 class Forbidden(TransomError):

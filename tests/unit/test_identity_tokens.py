@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transom.auth.local import tokens
-from transom.auth.local.tokens import Claims, UnknownKey
-from transom.errors import Unauthenticated
+from transom.auth.local.tokens import Claims
+from transom.errors import Unauthenticated, UnknownKey
 
 SECRET = bytes(range(32))
 KEYS = {7: SECRET, 8: bytes(32)}

@@ -25,8 +25,8 @@ from transom.auth.local import passwords, tokens
 from transom.auth.local.accounts import Accounts
 from transom.auth.local.guesses import Guesses
 from transom.auth.local.roles import with_implied
-from transom.auth.local.tokens import Claims, UnknownKey
-from transom.errors import IdentityRefused, TransomError, Unauthenticated
+from transom.auth.local.tokens import Claims
+from transom.errors import IdentityRefused, TransomError, Unauthenticated, UnknownKey
 from transom.model.actor import Actor
 from transom.model.identity import (
     DOMAIN_ID,

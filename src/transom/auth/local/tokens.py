@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from transom.errors import Unauthenticated
+from transom.errors import Unauthenticated, UnknownKey
 
 PREFIX = "transom1_"
 _ID_BYTES = 4
@@ -63,10 +63,6 @@ def bits_of(methods: frozenset[str]) -> int:
 def methods_of(bits: int) -> frozenset[str]:
     """The reverse of `bits_of`."""
     return frozenset(name for bit, name in enumerate(METHODS) if bits >> bit & 1)
-
-
-class UnknownKey(Unauthenticated):
-    """The token was signed with a key that is not on the ring: alien, too old, or too new."""
 
 
 _encoder = msgspec.msgpack.Encoder()
