@@ -371,7 +371,7 @@ def test_a_luks_disk_counts_what_it_holds(disk: MakeDisk) -> None:
         "--object",
         "secret,id=s,data=secret",
         "-o",
-        "key-secret=s,iter-time=100",
+        "key-secret=s,iter-time=1000",
         create=True,
     )
     assert judge(data, "luks") == (ACCEPTED, size)

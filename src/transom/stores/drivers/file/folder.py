@@ -119,14 +119,15 @@ class Folder:
 
     def remove_partial(self, key: str) -> None:
         """Remove a partial object and its mark; either may be gone."""
-        self.partial_path(key).unlink(missing_ok=True)
-        self.mark_path(key).unlink(missing_ok=True)
+        remove(self.partial_path(key))
+        remove(self.mark_path(key))
 
     def require_sign(self) -> None:
         """Raise StoreUnavailable when the store's folder is gone."""
         if not self._sign.exists():
+            _log.error("store.folder_gone", store=self.name, path=str(self.root))
             raise StoreUnavailable(
-                self.name, f"its folder {self.root} is gone; mount it, or bring it back"
+                self.name, "its folder is gone; an operator has to bring it back"
             )
 
     def require_partial(self) -> None:
@@ -153,7 +154,9 @@ class Folder:
         if error.errno in _NO_ROOM:
             return StoreFull(self.name)
         if error.errno in NO_PERMISSION:
-            return StoreUnavailable(self.name, f"{reason}; check who may use {self.root}")
+            # Where the data lies is for the operator's eyes.
+            _log.error("store.not_permitted", store=self.name, path=str(self.root), reason=reason)
+            return StoreUnavailable(self.name, f"{reason}; an operator has to mend its permissions")
         if error.errno in _AWAY:
             return StoreUnavailable(self.name, reason)
         if error.errno == errno.EFBIG:
@@ -164,6 +167,16 @@ class Folder:
         """Wait for running work and end the threads."""
         self.io.shutdown()
         self.syncs.shutdown()
+
+
+def remove(path: Path) -> None:
+    """Remove a file that may not be there: which is no error, even where nothing can be removed."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        # A file system that is read-only says so before it looks whether the file exists.
+        if os.path.lexists(path):
+            raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -11,15 +11,19 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from pathlib import Path
 
+import structlog
+
 from transom.errors import StoreFailed, StoreRefused, StoreUnavailable
 from transom.settings import StoreSettings
-from transom.stores.drivers.file.folder import MARK, NO_PERMISSION, Folder
+from transom.stores.drivers.file.folder import MARK, NO_PERMISSION, Folder, remove
 from transom.stores.drivers.file.reader import FileReader
 from transom.stores.drivers.file.writer import FileWriter
 from transom.stores.keys import checked_key, is_key
 from transom.stores.options import refuse_unknown_options
 from transom.stores.store import Entry, Features, KeyMissing
 from transom.stores.threads import run_to_end
+
+_log = structlog.get_logger(__name__)
 
 _LIST_BATCH = 256
 
@@ -112,7 +116,7 @@ class FileStore:
             file = io.FileIO(path, "r")
         except IsADirectoryError as error:
             raise StoreFailed(
-                self.name, f"{path} is not a file; take it out of the store's folder"
+                self.name, f"{key} is not a file; an operator has to take it out of the folder"
             ) from error
         except OSError as error:
             raise self._folder.explained(error, key) from error
@@ -123,12 +127,13 @@ class FileStore:
             # In this order: a commit that runs meanwhile either finds no partial object to publish,
             # or has published it before the second step.
             self._folder.remove_partial(key)
-            self._folder.path(key).unlink(missing_ok=True)
+            remove(self._folder.path(key))
             self._folder.require_sign()
         except OSError as error:
             if error.errno in NO_PERMISSION:
+                _log.error("store.not_permitted", store=self.name, path=error.filename)
                 raise StoreRefused(
-                    self.name, f"{error.strerror}: {error.filename}; check who owns the folder"
+                    self.name, f"{error.strerror}; an operator has to mend who owns the folder"
                 ) from error
             raise self._folder.explained(error, key) from error
 
