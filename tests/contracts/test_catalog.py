@@ -22,6 +22,7 @@ from tests.support.catalogs import DIALECTS, NOON, a_location, an_image, fresh_u
 from tests.support.postgres import Cluster
 from transom.catalog import Catalog
 from transom.catalog.engine import Engine
+from transom.catalog.images import insert
 from transom.catalog.schema import image_locations, image_members, image_properties, image_tags
 from transom.catalog.schema import images as images_table
 from transom.errors import (
@@ -912,13 +913,7 @@ async def test_an_error_undoes_its_own_write_and_no_other(catalog: Catalog) -> N
     good = [an_image() for _ in range(30)]
     bad = an_image()
 
-    def fail(connection: Connection) -> None:
-        connection.execute(sa.insert(image_tags), [])
-        raise RuntimeError("on purpose")
-
     def write_then_fail(connection: Connection) -> None:
-        from transom.catalog.images import insert
-
         insert(connection, bad)
         raise RuntimeError("on purpose")
 
@@ -950,6 +945,27 @@ async def test_a_cancelled_write_is_over_when_the_caller_goes_on(catalog: Catalo
         await catalog.images.abandon_intake(fresh.id, "k")
         assert (await catalog.images.get(fresh.id, seen_by=ME)).status is Status.QUEUED
         assert await catalog.intakes.get(fresh.id) is None
+
+
+async def test_cancelling_waits_for_a_write_that_has_begun(catalog: Catalog) -> None:
+    hold, begun = threading.Event(), threading.Event()
+    fresh = an_image()
+
+    def work(connection: Connection) -> None:
+        insert(connection, fresh)
+        begun.set()
+        hold.wait(10)
+
+    writing = asyncio.ensure_future(catalog.engine.write(work))
+    await asyncio.to_thread(begun.wait, 10)
+    for _ in range(3):
+        writing.cancel()
+        await asyncio.sleep(0.02)
+        assert not writing.done()
+    hold.set()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert await catalog.images.get(fresh.id, seen_by=ME) == fresh
 
 
 async def test_a_write_that_still_waits_is_withdrawn_by_cancelling(catalog: Catalog) -> None:
@@ -1020,8 +1036,6 @@ async def test_a_closed_catalog_is_unavailable(url: str) -> None:
 
 
 def test_the_blocking_twins_do_the_same(catalog: Catalog) -> None:
-    from transom.catalog.images import insert
-
     there = an_image()
     catalog.engine.write_now(lambda connection: insert(connection, there))
     assert count(catalog, images_table) == 1

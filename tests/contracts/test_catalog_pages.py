@@ -245,6 +245,7 @@ def all_pages(catalog: Catalog, query: dict[str, Any], actor: Actor, limit: int)
     while True:
         page = run(catalog, ImageQuery(limit=limit, marker=marker, **query), actor)
         assert len(page) <= limit
+        assert not {each.id for each in page} & {each.id for each in found}
         found += page
         if len(page) < limit:
             return found

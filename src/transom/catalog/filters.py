@@ -195,20 +195,13 @@ def term_condition(
     second: ColumnElement[Any] = sa.bindparam(f"{parameter}x", required=True)
     match term.kind:
         case "tag":
-            return (
-                sa.exists()
-                .where(_tag.c.image_id == images.c.id, _tag.c.tag == first)
-                .correlate(images)
-            )
+            return _is_there(dialect, _tag.c.image_id == images.c.id, _tag.c.tag == first)
         case "property":
-            return (
-                sa.exists()
-                .where(
-                    _property.c.image_id == images.c.id,
-                    _property.c.name == second,
-                    _property.c.digest == first,
-                )
-                .correlate(images)
+            return _is_there(
+                dialect,
+                _property.c.image_id == images.c.id,
+                _property.c.name == second,
+                _property.c.digest == first,
             )
     column = column_of(term.column)
     match term.kind:
@@ -227,6 +220,15 @@ def term_condition(
         case "outside":
             return sa.or_(column < first, column >= second)
     raise AssertionError(term.kind)
+
+
+def _is_there(dialect: str, *where: ColumnElement[bool]) -> ColumnElement[bool]:
+    row: sa.Select[Any] = sa.select(sa.literal_column("1")).where(*where).correlate(images)
+    if dialect == "postgresql":
+        # OFFSET 0 keeps it a question about one image. PostgreSQL would make a join of it, and
+        # read every image with the tag to answer for ten.
+        row = row.offset(sa.literal_column("0"))
+    return row.exists()
 
 
 def among(column: ColumnElement[Any], parameter: str, dialect: str) -> ColumnElement[bool]:

@@ -88,8 +88,8 @@ class Pages:
         found: Asked,
     ) -> Ask:
         caller = caller_of(actor)
-        # A key that a filter pins to one value orders nothing.
-        pinned = {term.column for term in found.terms if term.kind == "equal"}
+        # A key that a filter pins to one value orders nothing. The id stays: every order ends in it.
+        pinned = {term.column for term in found.terms if term.kind == "equal"} - {"id"}
         kept = [number for number, (column, _) in enumerate(sort) if column not in pinned]
         return Ask(
             dialect=self._dialect,
@@ -98,12 +98,10 @@ class Pages:
             member_status=query.member_status if caller == "project" else "all",
             shelf=int(query.os_hidden),
             with_gone=query.changed_since is not None,
-            sort=tuple(sort[number] for number in kept) or (("id", "asc"),),
+            sort=tuple(sort[number] for number in kept),
             terms=found.terms,
             values={**found.values, PROJECT: project_of(actor)},
-            marker=marker
-            if marker is None
-            else tuple(marker[number] for number in kept) or (query.marker,),
+            marker=marker if marker is None else tuple(marker[number] for number in kept),
             limit=query.limit,
         )
 
@@ -126,7 +124,7 @@ class Pages:
             (way, lead, step, ask.shape),
             build,
             ask.bound(),
-            stable=way == "walk" and len(ask.terms) < 2,
+            stable=way == "walk",
         )
         return in_order(ask, found)[: ask.limit]
 
