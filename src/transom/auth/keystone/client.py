@@ -236,6 +236,7 @@ class KeystoneClient:
         async with login.lock:
             if login.token != instead_of:
                 return login.token
+            asked_at = time.time()
             answer = await self._send(
                 "POST", "/auth/tokens?nocatalog", body=self._credentials(login)
             )
@@ -258,7 +259,9 @@ class KeystoneClient:
             if not token or ends is None:
                 raise _Failed("logging in gave no token")
             began = seconds(described.issued_at)
-            self.skew_seconds = 0.0 if began is None else began - time.time()
+            # Keystone looked at its clock at some time since we asked. Taken for the earliest moment,
+            # so that a slow login never lets a verdict outlive its token.
+            self.skew_seconds = 0.0 if began is None else began - asked_at
             life = ends - time.time() - self.skew_seconds
             login.token = token
             # A short-lived token is renewed after half its life.
