@@ -6,6 +6,7 @@ from typing import Self
 
 import sqlalchemy as sa
 
+from transom.catalog import metadef_tables as metadef_tables
 from transom.catalog import migrations
 from transom.catalog.engine import Engine
 from transom.catalog.identity import Identities
