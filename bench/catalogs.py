@@ -140,9 +140,9 @@ def _version(side: str) -> str:
         files += [glance.REQUIREMENTS]
     elif side.startswith("limit"):
         files += [Path(limit.__file__), Path(limit.__file__).parent.parent / "limits" / "schema.py"]
-    else:
-        files += transom.schema_files()
     digest = hashlib.sha256()
+    if side in ("transom", "sqlite"):
+        digest.update(transom.schema().encode())
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -28,6 +28,7 @@ path = "{images}"
 fsync = {fsync}
 """
 _CLOUD = "transom-demo"
+_TABLES = ("images", "image_properties", "image_tags", "image_members", "image_locations")
 
 
 class Transom:
@@ -173,10 +174,21 @@ def _load(database: str, count: int, project: str) -> None:
         catalog.close()
 
 
-def schema_files() -> list[Path]:
-    """The files of Transom that decide what a seeded catalog looks like."""
-    import transom.catalog
+def schema() -> str:
+    """What decides how a seeded catalog looks: the tables around images, as both engines are told
+    to make them, and the code that fills them. Other tables come and go by migration at a start."""
+    from sqlalchemy.dialects import postgresql, sqlite
+    from sqlalchemy.schema import CreateIndex, CreateTable
 
-    catalog = Path(transom.catalog.__file__).parent
-    migrations = sorted((catalog / "migrations").rglob("*.py"))
-    return [catalog / "schema.py", catalog / "bulk.py", *migrations]
+    from transom.catalog import bulk
+    from transom.catalog.schema import metadata
+
+    parts = [Path(bulk.__file__).read_text()]
+    for name in _TABLES:
+        table = metadata.tables[name]
+        for dialect in (postgresql.dialect(), sqlite.dialect()):
+            parts.append(str(CreateTable(table).compile(dialect=dialect)))
+            parts += sorted(
+                str(CreateIndex(index).compile(dialect=dialect)) for index in table.indexes
+            )
+    return "\n".join(parts)
