@@ -36,6 +36,17 @@ def test_no_methods_configured_are_none_announced(server_with: ServerWith) -> No
     assert "openstack-image-import-methods" not in created.headers
 
 
+@pytest.mark.parametrize("who", ["owner", "owner_reader", "other", "admin", "service", "norole"])
+@pytest.mark.parametrize("version", ["v2", "v2.0", "v2.17"])
+def test_without_limits_of_keystone_there_is_no_usage_to_tell(
+    actors: Actors, who: str, version: str
+) -> None:
+    answer = getattr(actors, who).get(f"/{version}/info/usage")
+    assert answer.status_code == 200, told(answer)
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json() == {"usage": {}}
+
+
 def test_header_of_create_and_discovery_agree(owner: Client) -> None:
     methods = owner.get("/v2/info/import").json()["import-methods"]["value"]
     created = owner.post("/v2/images", json={})
@@ -50,10 +61,11 @@ def test_stores_are_not_told_when_there_is_one(actors: Actors, who: str, path: s
     assert getattr(actors, who).get(path).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/v2/info/import", "/v2/info/stores"])
+@pytest.mark.parametrize("path", ["/v2/info/import", "/v2/info/stores", "/v2/info/usage"])
 def test_discovery_needs_a_token(server: ServerProcess, path: str) -> None:
     assert server.client().get(path).status_code == 401
 
 
-def test_body_is_refused(owner: Client) -> None:
-    assert owner.request("GET", "/v2/info/import", content=b"{}").status_code == 400
+@pytest.mark.parametrize("path", ["/v2/info/import", "/v2/info/usage"])
+def test_body_is_refused(owner: Client, path: str) -> None:
+    assert owner.request("GET", path, content=b"{}").status_code == 400

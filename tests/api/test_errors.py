@@ -257,6 +257,16 @@ class TestMethods:
             assert told_methods - {"HEAD", "OPTIONS"} == set(allow.split(", "))
             assert f"The method {method} is not allowed for this resource." in answer.text
 
+    @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "HEAD"])
+    def test_the_path_of_usage_is_unknown_to_other_methods(
+        self, owner: Client, method: str
+    ) -> None:
+        answer = owner.request(method, "/v2/info/usage")
+        unknown = owner.request(method, "/v2/info/nowhere")
+        assert answer.status_code == unknown.status_code == 404, told(answer)
+        assert answer.text == unknown.text
+        assert "allow" not in answer.headers
+
     def test_method_that_nobody_knows(self, owner: Client) -> None:
         assert owner.request("BREW", "/v2/images").status_code in (405, 501)
         assert owner.request("BREW", "/v2/nowhere").status_code in (404, 501)

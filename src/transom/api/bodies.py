@@ -258,6 +258,34 @@ class ImportInfo(Closed):
     import_methods: ImportMethods = msgspec.field(name="import-methods")
 
 
+class ResourceUsage(Closed):
+    """How much of a resource a project may have, and has."""
+
+    limit: Annotated[int, _is("The most that the project may have; -1 = unlimited.", 1000)]
+    usage: Annotated[int, _is("What it has.", 12)]
+
+
+class Usage(Closed):
+    """The resources that Keystone limits; nothing when `use_limits` is off."""
+
+    image_size_total: Annotated[
+        ResourceUsage | UnsetType, _is("Size of all data, in MiB, rounded down.")
+    ] = UNSET
+    image_stage_total: Annotated[
+        ResourceUsage | UnsetType, _is("Size of what waits for its import, in MiB, rounded down.")
+    ] = UNSET
+    image_count_total: Annotated[ResourceUsage | UnsetType, _is("Number of images.")] = UNSET
+    image_count_uploading: Annotated[
+        ResourceUsage | UnsetType, _is("Number of images that data is coming in for.")
+    ] = UNSET
+
+
+class UsageInfo(Closed):
+    """What the project of the caller uses."""
+
+    usage: Usage
+
+
 class Schema(Struct, kw_only=True):
     """A JSON schema, with the links that the older drafts knew."""
 

@@ -68,6 +68,17 @@ async def readiness(call: Call) -> Response:
     return json_response(report, 200 if is_ready else 503)
 
 
+async def usage_info(call: Call) -> Response:
+    """`GET /v2/info/usage`: limit and usage of the caller's project (API §15).
+
+    Only Keystone's limits are told: without them the answer is empty.
+    """
+    await call.refuse_body()
+    registry = call.registry
+    usage = await registry.limits.usage(registry.catalog, call.actor.project_id)
+    return json_response({"usage": usage})
+
+
 async def import_info(call: Call) -> Response:
     """`GET /v2/info/import`: the import methods that are on (API §15)."""
     await call.refuse_body()

@@ -220,6 +220,8 @@ class Face:
             _check_project(call)
         route = routes.get(method)
         if route is None:
+            if not call.route.tells_methods:
+                raise PathNotFound
             raise MethodNotAllowed(method, _allowed(routes))
         if route.face == "service":
             call.request_id = ""

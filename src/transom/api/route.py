@@ -60,4 +60,6 @@ class Route:
     answer_type: str = "application/json"
     answer_headers: tuple[str, ...] = ()
     errors: tuple[int, ...] = ()
+    tells_methods: bool = True
+    """False: with another method the path is an unknown one, 404 instead of 405."""
     when: Callable[[Settings], bool] | None = None

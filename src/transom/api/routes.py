@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from transom.api import bodies
 from transom.api.compute.routes import COMPUTE_ROUTES
-from transom.api.discovery import health, import_info, readiness, version_choices, version_list
+from transom.api.discovery import (
+    health,
+    import_info,
+    readiness,
+    usage_info,
+    version_choices,
+    version_list,
+)
 from transom.api.docs_page import docs
 from transom.api.identity import IDENTITY_ROUTES
 from transom.api.image_data import data_download, data_upload
@@ -110,6 +117,8 @@ ROUTES: tuple[Route, ...] = (
     # discovery
     Route("GET", "/v2/info/import", import_info, "List the import methods", since="2.6",
           answer=bodies.ImportInfo, errors=(400,)),
+    Route("GET", "/v2/info/usage", usage_info, "Show what your project uses of its limits",
+          since="2.13", answer=bodies.UsageInfo, errors=(400,), tells_methods=False),
     Route("GET", "/v2/schemas/{name}", schema_show, "Show a schema", answer=bodies.Schema,
           errors=(400, 404)),
     Route("GET", "/v2/schemas/metadefs/{name}", metadef_schema_show,
