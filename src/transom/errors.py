@@ -11,6 +11,7 @@ row for each class, and a test compares the two.
     │   ├── InvalidHeader           … a header
     │   ├── InvalidValue            … a value in the body
     │   ├── InvalidMarker           … the marker of a page
+    │   ├── InvalidTaskMarker       … the marker of a page of tasks
     │   ├── BodyNotAllowed          a body where none belongs
     │   ├── FormatsMissing          data for an image without disk_format or container_format
     │   ├── SizeMismatch            more or fewer bytes than announced
@@ -30,6 +31,7 @@ row for each class, and a test compares the two.
     │   ├── FormatsFrozen
     │   ├── OwnerRefused
     │   ├── LocationsRefused
+    │   ├── LastLocation            an image keeps its last location
     │   ├── ImageProtected
     │   ├── ImageDeactivated
     │   ├── StatusForbids
@@ -39,8 +41,10 @@ row for each class, and a test compares the two.
     │   ├── PathNotFound
     │   ├── ImageNotFound
     │   ├── DataNotFound
+    │   ├── LocationNotFound        no data in that store
     │   ├── MemberNotFound
     │   ├── TagNotFound
+    │   ├── TaskNotFound
     │   ├── MetadataNotFound
     │   ├── SchemaNotFound
     │   └── IdentityNotFound        a user, project, role … of the local identity
@@ -51,7 +55,17 @@ row for each class, and a test compares the two.
     │   ├── DuplicateMember
     │   ├── PropertyConflict
     │   ├── StatusConflict
+    │   ├── ImageLocked             a task has the image
+    │   ├── FormatsUnset
+    │   ├── NothingStaged
+    │   ├── UnknownImportStore
+    │   ├── CopyDiffers
+    │   ├── DigestMismatch
+    │   ├── TaskCancelled
+    │   ├── TaskLost                another process has it now
     │   ├── ImageInUse
+    │   ├── StoreNotEnabled         nothing can be removed from a store that is not configured
+    │   ├── ScrubbingBegan          too late to restore a deleted image
     │   ├── ImageChanged            somebody else was faster; read again and repeat
     │   └── NameTaken               … of the local identity
     ├── ImageDeletedMeanwhile
@@ -129,6 +143,16 @@ class InvalidMarker(Invalid):
     def __init__(self, marker: str) -> None:
         super().__init__(
             f"Marker {marker} names no image; take the id of the last image of the previous page."
+        )
+        self.marker = marker
+
+
+class InvalidTaskMarker(Invalid):
+    """The marker names no task."""
+
+    def __init__(self, marker: str) -> None:
+        super().__init__(
+            f"Marker {marker} names no task; take the id of the last task of the previous page."
         )
         self.marker = marker
 
@@ -301,6 +325,16 @@ class LocationsRefused(Forbidden):
         )
 
 
+class LastLocation(Forbidden):
+    """The only location of an image goes with the image alone."""
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(
+            f"Image {image_id} has its data in no other store; delete the image instead."
+        )
+        self.image_id = image_id
+
+
 class ImageProtected(Forbidden):
     """The image is protected from deletion."""
 
@@ -378,6 +412,15 @@ class DataNotFound(NotFound):
         self.image_id = image_id
 
 
+class LocationNotFound(NotFound):
+    """The image has no data in the store."""
+
+    def __init__(self, image_id: str, store: str) -> None:
+        super().__init__(f"Image {image_id} has no data in store '{store}'.")
+        self.image_id = image_id
+        self.store = store
+
+
 class MemberNotFound(NotFound):
     """The project is not a member of the image."""
 
@@ -394,6 +437,14 @@ class TagNotFound(NotFound):
         super().__init__(f"Image {image_id} does not carry the tag '{tag}'.")
         self.image_id = image_id
         self.tag = tag
+
+
+class TaskNotFound(NotFound):
+    """There is no such task, or it has expired."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"No task found with ID {task_id}")
+        self.task_id = task_id
 
 
 class MetadataNotFound(NotFound):
@@ -479,6 +530,89 @@ class StatusConflict(Conflict):
         self.status = status
 
 
+class ImageLocked(Conflict):
+    """A task that has not ended has the image."""
+
+    def __init__(self, image_id: str, task_id: str) -> None:
+        super().__init__(
+            f"Image {image_id} has a pending task associated with it: {task_id}; wait until it has "
+            "ended, or cancel it."
+        )
+        self.image_id = image_id
+        self.task_id = task_id
+
+
+class FormatsUnset(Conflict):
+    """An import into an image whose disk_format or container_format is not set."""
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(
+            f"Properties disk_format and container_format of image {image_id} must be set before "
+            "data can be imported; set both with an update of the image and try again."
+        )
+        self.image_id = image_id
+
+
+class NothingStaged(Conflict):
+    """An import of staged data where there is none."""
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(f"No data is staged for image {image_id}; stage it and try again.")
+        self.image_id = image_id
+
+
+class UnknownImportStore(Conflict):
+    """An import names a store that is not configured."""
+
+    def __init__(self, store: str, known: Iterable[str] = ()) -> None:
+        super().__init__(
+            f"Store '{store}' is not configured here; use one of: {', '.join(known) or 'none'}."
+        )
+        self.store = store
+
+
+class CopyDiffers(Conflict):
+    """A further copy of an image is not the same as the image."""
+
+    def __init__(self, store: str, what: str, expected: object, found: object) -> None:
+        super().__init__(
+            f"The data for store '{store}' differs from the image: its {what} is {found}, not "
+            f"{expected}."
+        )
+        self.store = store
+        self.expected = expected
+        self.found = found
+
+
+class DigestMismatch(Conflict):
+    """Data does not have the digest that was expected of it (hex)."""
+
+    def __init__(self, algorithm: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"The {algorithm} of the data is {found}, not {expected} as expected: the source is "
+            "damaged or another than you think; check both and import again."
+        )
+        self.algorithm = algorithm
+        self.expected = expected
+        self.found = found
+
+
+class TaskCancelled(Conflict):
+    """Somebody asked for the end of the task."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__("The task was cancelled.")
+        self.task_id = task_id
+
+
+class TaskLost(Conflict):
+    """Another process has taken the task over, or it has ended."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"Task {task_id} is not worked on here any more.")
+        self.task_id = task_id
+
+
 class ImageInUse(Conflict):
     """A store says that the data is in use."""
 
@@ -486,6 +620,22 @@ class ImageInUse(Conflict):
         super().__init__(
             f"The data of image {image_id} is in use in its store; release it and try again."
         )
+        self.image_id = image_id
+
+
+class StoreNotEnabled(Conflict):
+    """Data is to go from a store that is not configured."""
+
+    def __init__(self, store: str, configured: Iterable[str]) -> None:
+        super().__init__(f"There is no store '{store}' here; name one of: {', '.join(configured)}.")
+        self.store = store
+
+
+class ScrubbingBegan(Conflict):
+    """A deleted image cannot be restored any more."""
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(f"Image {image_id} cannot be restored: the removal of its data has begun.")
         self.image_id = image_id
 
 

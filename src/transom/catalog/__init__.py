@@ -14,6 +14,7 @@ from transom.catalog.images import Images
 from transom.catalog.intakes import Intakes
 from transom.catalog.members import Members
 from transom.catalog.processes import Processes
+from transom.catalog.tasks import Tasks
 from transom.settings import Settings
 
 
@@ -30,6 +31,7 @@ class Catalog:
         self.members = Members(engine)
         self.intakes = Intakes(engine)
         self.processes = Processes(engine)
+        self.tasks = Tasks(engine)
         self.identity = Identities(engine)
 
     @classmethod

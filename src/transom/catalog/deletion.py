@@ -8,6 +8,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from transom.catalog import staging
 from transom.catalog.locking import locked
 from transom.catalog.rows import fold, shelf_of, unfold_metadata
 from transom.catalog.schema import (
@@ -38,6 +39,7 @@ def delete(connection: Connection, image_id: str, *, now: dt.datetime, delayed: 
         revision=image.revision + 1,
     )
     _write(connection, gone)
+    staging.let_go(connection, image_id, now)
     connection.execute(
         sa.update(image_locations)
         .where(image_locations.c.image_id == image_id, image_locations.c.status == "active")

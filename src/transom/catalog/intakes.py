@@ -8,7 +8,7 @@ row, and with it the store, the key and the token of the bytes.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -21,6 +21,7 @@ from transom.catalog.rows import fold, location_row
 from transom.catalog.schema import image_locations, images, intakes, processes
 from transom.errors import ImageDeletedMeanwhile, ImageNotFound, QuotaExceeded, StatusConflict
 from transom.model.image import GONE, Image, Location, Status
+from transom.model.limit import BytesLimit, CountLimit
 
 IntakeKind = Literal["saving", "uploading"]
 """Upload into a store, or into the staging store; the status of the image meanwhile."""
@@ -53,7 +54,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     bytes_staged: int
     """Size of images that are staged, importing, or being copied to further stores."""
     bytes_reserved: int
-    """What running intakes have reserved and not yet turned into size."""
+    """What running intakes, into stores and into the staging store, have reserved and not yet turned
+    into size."""
     images: int
     uploading: int
     """Images that data is coming in for, copies to further stores included."""
@@ -106,13 +108,15 @@ def _intake_of(row: Any) -> Intake:
     return Intake(**row)
 
 
-def begin(connection: Connection, intake: Intake) -> Image:
-    """queued → saving or uploading, and the row."""
+def begin(connection: Connection, intake: Intake, limit: CountLimit | None = None) -> Image:
+    """queued → saving or uploading, and the row; within the limit of images that data comes in for."""
     image = locked(connection, intake.image_id)
     if image is None or image.status in GONE:
         raise ImageNotFound(intake.image_id)
     if image.status is not Status.QUEUED:
         raise StatusConflict(image.id, _ACTIONS[intake.kind], image.status)
+    if limit is not None and image.owner is not None:
+        one_more(connection, image.owner, limit, "uploading")
     after = msgspec.structs.replace(
         image,
         status=Status(intake.kind),
@@ -198,20 +202,35 @@ def abandon(connection: Connection, image_id: str, key: str) -> bool:
     return True
 
 
+def one_more(
+    connection: Connection, project: str, limit: CountLimit, counts: Literal["all", "uploading"]
+) -> None:
+    """Let the project have one more image, or one more that data comes in for. Raises QuotaExceeded.
+
+    Until the end of the transaction nobody else is let have one.
+    """
+    lock(connection, f"usage of {project}")
+    statement = _images_statement if counts == "all" else _uploading_statement
+    count = connection.execute(statement, {"project": project}).scalar_one()
+    if count >= limit.count_max:
+        raise QuotaExceeded(limit.name, limit.count_max, count + 1)
+
+
 def reserve(
     connection: Connection,
     image_id: str,
     key: str,
-    total_bytes: int,
+    needed_bytes: int,
+    wanted_bytes: int,
     *,
     project: str,
-    limit_bytes: int,
-) -> None:
-    """Grow the reservation of one intake within the limit of its project."""
+    limits: Sequence[BytesLimit],
+) -> int:
+    """Grow the reservation of one intake within the limits of its project; gives what it is now."""
     # Two intakes of one project must not both find the same room free.
     lock(connection, f"usage of {project}")
     row = connection.execute(
-        sa.select(images.c.status, intakes.c.reserved_bytes)
+        sa.select(images.c.status, intakes.c.reserved_bytes, intakes.c.kind)
         .select_from(
             images.outerjoin(
                 intakes, sa.and_(intakes.c.image_id == images.c.id, intakes.c.key == key)
@@ -223,36 +242,75 @@ def reserve(
         raise ImageDeletedMeanwhile(image_id)
     if row.reserved_bytes is None:
         raise StatusConflict(image_id, "upload data to", row.status)
-    if total_bytes <= row.reserved_bytes:
-        return
-    if limit_bytes > 0:
-        used = _used(connection, project) - row.reserved_bytes
-        if used + total_bytes > limit_bytes:
-            raise QuotaExceeded(
-                "bytes of all images of the project", limit_bytes, used + total_bytes
-            )
+    granted_bytes = wanted_bytes
+    for limit in limits:
+        used_bytes = _used(connection, project, limit)
+        if row.kind in _KINDS[limit.counts]:
+            used_bytes -= row.reserved_bytes
+        granted_bytes = min(granted_bytes, _room(limit, used_bytes, needed_bytes, wanted_bytes))
+    if granted_bytes <= row.reserved_bytes:
+        return int(row.reserved_bytes)
     connection.execute(
         sa.update(intakes)
         .where(intakes.c.image_id == image_id, intakes.c.key == key)
-        .values(reserved_bytes=total_bytes)
+        .values(reserved_bytes=granted_bytes)
     )
+    return granted_bytes
+
+
+def _room(limit: BytesLimit, others_bytes: int, needed_bytes: int, wanted_bytes: int) -> int:
+    """How much an intake may have, at least what it needs, beside what the others have."""
+    left_bytes = limit.bytes_max - others_bytes
+    if needed_bytes <= left_bytes:
+        return min(wanted_bytes, left_bytes)
+    if left_bytes < 0 or limit.is_exact:
+        unit = limit.unit_bytes
+        raise QuotaExceeded(
+            limit.name, limit.bytes_max // unit, (others_bytes + needed_bytes) // unit
+        )
+    return wanted_bytes
 
 
 # A factor of 1.0 makes the sums numeric in PostgreSQL and floating in SQLite, exact up to 2^53 (9
 # petabytes): integers would end in an error when someone adds locations that claim absurd sizes.
 _plain_size = sa.literal_column("1.0", sa.Numeric) * images.c.size
 _times_copies = _plain_size * images.c.copies
-_reserved = (
-    sa.select(sa.func.coalesce(sa.func.sum(intakes.c.reserved_bytes), 0))
-    .select_from(intakes.join(images, images.c.id == intakes.c.image_id))
-    .where(images.c.shelf.in_([0, 1]), images.c.owner == sa.bindparam("project"))
-    .scalar_subquery()
-)
-_used_statement = sa.select(
-    sa.select(sa.func.coalesce(sa.func.sum(_times_copies), 0))
-    .where(images.c.shelf.in_([0, 1]), images.c.owner == sa.bindparam("project"))
-    .scalar_subquery()
-    + _reserved
+_KINDS: dict[str, tuple[IntakeKind, ...]] = {
+    "all": ("saving", "uploading"),
+    "stored": ("saving",),
+    "staged": ("uploading",),
+}
+"""Kinds of intakes whose reservations count against a limit."""
+
+_its = sa.and_(images.c.shelf.in_([0, 1]), images.c.owner == sa.bindparam("project"))
+_copying = sa.and_(images.c.copying, images.c.status == Status.ACTIVE)
+
+
+def _reserved(counts: str) -> sa.ScalarSelect[Any]:
+    return (
+        sa.select(sa.func.coalesce(sa.func.sum(intakes.c.reserved_bytes), 0))
+        .select_from(intakes.join(images, images.c.id == intakes.c.image_id))
+        .where(_its, intakes.c.kind.in_(_KINDS[counts]))
+        .scalar_subquery()
+    )
+
+
+def _used_statement(counts: str) -> sa.Select[Any]:
+    if counts == "staged":
+        sizes = sa.select(sa.func.coalesce(sa.func.sum(_plain_size), 0)).where(
+            _its, sa.or_(images.c.status.in_(_STAGED), _copying)
+        )
+    else:
+        sizes = sa.select(sa.func.coalesce(sa.func.sum(_times_copies), 0)).where(_its)
+    # One statement, so that an intake that finishes at this moment counts once: as reserved bytes
+    # or as the size of its image.
+    return sa.select(sizes.scalar_subquery() + _reserved(counts))
+
+
+_used_statements = {counts: _used_statement(counts) for counts in _KINDS}
+_images_statement = sa.select(sa.func.count()).select_from(images).where(_its)
+_uploading_statement = _images_statement.where(
+    sa.or_(images.c.status.in_([Status.SAVING, *_STAGED]), _copying)
 )
 _usage_statement = (
     sa.select(
@@ -261,17 +319,16 @@ _usage_statement = (
         sa.func.count(),
         sa.func.coalesce(sa.func.sum(_times_copies), 0),
         sa.func.coalesce(sa.func.sum(_plain_size), 0),
-        _reserved,
+        _reserved("all"),
     )
-    .where(images.c.shelf.in_([0, 1]), images.c.owner == sa.bindparam("project"))
+    .where(_its)
     .group_by(images.c.status, images.c.copying)
 )
 
 
-def _used(connection: Connection, project: str) -> int:
-    # One statement, so that an intake that finishes at this moment counts once: as reserved bytes
-    # or as the size of its image.
-    return int(connection.execute(_used_statement, {"project": project}).scalar_one())
+def _used(connection: Connection, project: str, limit: BytesLimit) -> int:
+    statement = _used_statements[limit.counts]
+    return int(connection.execute(statement, {"project": project}).scalar_one())
 
 
 def usage(connection: Connection, project: str) -> Usage:

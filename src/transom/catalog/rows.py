@@ -13,6 +13,7 @@ import msgspec
 from transom.catalog.schema import EPOCH, MICROSECOND, images
 from transom.errors import InvalidValue
 from transom.model.image import GONE, Image, Location, Status, Visibility
+from transom.model.reserved import IMPORTING_TO
 
 _fold = msgspec.json.Encoder().encode
 _unfold_tags = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -21,9 +22,6 @@ _unfold_locations = msgspec.json.Decoder(tuple[Location, ...]).decode
 _unfold_metadata = msgspec.json.Decoder(dict[str, object]).decode
 _status_of = {str(status): status for status in Status}
 _visibility_of = {str(visibility): visibility for visibility in Visibility}
-
-COPYING = "os_glance_importing_to_stores"
-"""The property that names the stores which an import has still to fill (lifecycle §11)."""
 
 Moments = Callable[[Any], dt.datetime]
 
@@ -130,7 +128,7 @@ def values_of(image: Image) -> dict[str, Any]:
         "os_hash_algo": image.os_hash_algo,
         "os_hash_value": image.os_hash_value,
         "copies": len(locations),
-        "copying": bool(image.properties.get(COPYING)),
+        "copying": bool(image.properties.get(IMPORTING_TO)),
         "revision": image.revision,
         "tags": fold(tags_of(image)),
         "properties": fold(image.properties),
