@@ -35,17 +35,17 @@ namespaces = Table(
     Column("updated_at", Moment, nullable=False),
     UniqueConstraint("namespace"),
     CheckConstraint(one_of("visibility", NamespaceVisibility), name="visibility"),
+    # A writer that looked a namespace up must not meet another one under the same number.
+    sqlite_autoincrement=True,
 )
 
 
-def _namespace(*, primary_key: bool = False) -> Column[int]:
+def _namespace() -> Column[int]:
     """Where a row belongs; it goes with its namespace."""
     return Column(
         "namespace_id",
         serial(),
         ForeignKey(namespaces.c.id, ondelete="CASCADE"),
-        primary_key=primary_key,
-        autoincrement=False,
         nullable=False,
     )
 
@@ -101,14 +101,17 @@ resource_types = Table(
 associations = Table(
     "metadef_associations",
     metadata,
-    _namespace(primary_key=True),
-    Column("resource_type", word(), ForeignKey(resource_types.c.name), primary_key=True),
+    Column("id", serial(), primary_key=True),
+    _namespace(),
+    # The resource type.
+    Column("name", word(), ForeignKey(resource_types.c.name), nullable=False),
     Column("prefix", Text),
     Column("properties_target", Text),
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
+    UniqueConstraint("namespace_id", "name"),
 )
 
 # Lists are read in the order of creation, and filtered by resource type.
 Index("ix_metadef_namespaces_created_at", namespaces.c.created_at, namespaces.c.id)
-Index("ix_metadef_associations_resource_type", associations.c.resource_type)
+Index("ix_metadef_associations_name", associations.c.name)

@@ -28,6 +28,7 @@ def upgrade() -> None:
         *_times(),
         sa.UniqueConstraint("namespace"),
         sa.CheckConstraint("visibility IN ('public', 'private')", name="visibility"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_metadef_namespaces_created_at", "metadef_namespaces", ["created_at", "id"])
     op.create_table(
@@ -65,29 +66,25 @@ def upgrade() -> None:
     )
     op.create_table(
         "metadef_associations",
-        _namespace(primary_key=True),
-        sa.Column(
-            "resource_type", WORD, sa.ForeignKey("metadef_resource_types.name"), primary_key=True
-        ),
+        sa.Column("id", SERIAL, primary_key=True),
+        _namespace(),
+        sa.Column("name", WORD, sa.ForeignKey("metadef_resource_types.name"), nullable=False),
         sa.Column("prefix", sa.Text),
         sa.Column("properties_target", sa.Text),
         *_times(),
+        sa.UniqueConstraint("namespace_id", "name"),
     )
-    op.create_index(
-        "ix_metadef_associations_resource_type", "metadef_associations", ["resource_type"]
-    )
+    op.create_index("ix_metadef_associations_name", "metadef_associations", ["name"])
 
 
 def _times() -> tuple[sa.Column[int], ...]:
     return tuple(sa.Column(name, MOMENT, nullable=False) for name in ("created_at", "updated_at"))
 
 
-def _namespace(*, primary_key: bool = False) -> sa.Column[int]:
+def _namespace() -> sa.Column[int]:
     return sa.Column(
         "namespace_id",
         SERIAL,
         sa.ForeignKey("metadef_namespaces.id", ondelete="CASCADE"),
-        primary_key=primary_key,
-        autoincrement=False,
         nullable=False,
     )
