@@ -84,7 +84,7 @@ class Engine:
             )
         else:
             self._reading = _postgresql(
-                self.url, statement_timeout_seconds, isolation_level="AUTOCOMMIT"
+                self.url, statement_timeout_seconds, isolation_level="AUTOCOMMIT", read_only=True
             )
             self._writing = _postgresql(
                 self.url, statement_timeout_seconds, isolation_level="READ COMMITTED"
@@ -233,7 +233,9 @@ def _sqlite(url: URL, *, read_only: bool) -> sa.Engine:
     return engine
 
 
-def _postgresql(url: URL, statement_timeout_seconds: float, *, isolation_level: Any) -> sa.Engine:
+def _postgresql(
+    url: URL, statement_timeout_seconds: float, *, isolation_level: Any, read_only: bool = False
+) -> sa.Engine:
     arguments: dict[str, Any] = {
         "connect_timeout": CONNECT_SECONDS,
         "client_encoding": "utf8",
@@ -265,6 +267,14 @@ def _postgresql(url: URL, statement_timeout_seconds: float, *, isolation_level: 
             "set_config('jit', 'off', false)",
             (str(round(statement_timeout_seconds * 1000)),),
         )
+        if read_only:
+            # Left to itself, PostgreSQL plans the prepared statements of lists anew each time,
+            # which takes twice as long as running them; and for a value that it does not know it
+            # may take a table from its beginning, hoping to meet some soon (decision 0045).
+            connection.execute(
+                "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), "
+                "set_config('enable_seqscan', 'off', false)"
+            )
         connection.autocommit = mode
 
     return engine

@@ -195,11 +195,14 @@ def term_condition(
     second: ColumnElement[Any] = sa.bindparam(f"{parameter}x", required=True)
     match term.kind:
         case "tag":
-            return _is_there(dialect, _tag.c.image_id == images.c.id, _tag.c.tag == first)
+            return _is_there(
+                dialect, column_of("id"), _tag.c.image_id == column_of("id"), _tag.c.tag == first
+            )
         case "property":
             return _is_there(
                 dialect,
-                _property.c.image_id == images.c.id,
+                column_of("id"),
+                _property.c.image_id == column_of("id"),
                 _property.c.name == second,
                 _property.c.digest == first,
             )
@@ -222,8 +225,10 @@ def term_condition(
     raise AssertionError(term.kind)
 
 
-def _is_there(dialect: str, *where: ColumnElement[bool]) -> ColumnElement[bool]:
-    row: sa.Select[Any] = sa.select(sa.literal_column("1")).where(*where).correlate(images)
+def _is_there(
+    dialect: str, id_: ColumnElement[Any], *where: ColumnElement[bool]
+) -> ColumnElement[bool]:
+    row: sa.Select[Any] = sa.select(sa.literal_column("1")).where(*where).correlate(id_.table)
     if dialect == "postgresql":
         # OFFSET 0 keeps it a question about one image. PostgreSQL would make a join of it, and
         # read every image with the tag to answer for ten.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from transom.catalog import deletion, intakes
+from transom.catalog import deletion, intakes, withdrawal
 from transom.catalog.engine import Engine, is_duplicate
 from transom.catalog.intakes import IntakeKind, Usage
 from transom.catalog.pages import Pages
@@ -44,6 +45,7 @@ from transom.catalog.visibility import (
 from transom.errors import DuplicateImage, ImageChanged, ImageNotFound, StatusConflict
 from transom.model.actor import Actor
 from transom.model.image import GONE, TRANSITIONS, Image, Location
+from transom.model.limit import BytesLimit, CountLimit
 from transom.model.query import ImageQuery
 
 
@@ -56,10 +58,19 @@ class Images:
         self._pages = Pages(engine.dialect)
         self._gets: dict[str, Prepared] = {}
 
-    async def create(self, image: Image) -> None:
-        """Remember a new image. Raises DuplicateImage when its id is or was in use, by an image
-        that is gone or that the caller cannot see too; InvalidValue for text with NUL."""
-        await self._engine.write(lambda connection: insert(connection, image))
+    async def create(self, image: Image, *, limit: CountLimit | None = None) -> None:
+        """Remember a new image, within a limit of its project: exact when many create at once.
+
+        Raises DuplicateImage when its id is or was in use, by an image that is gone or that the
+        caller cannot see too; InvalidValue for text with NUL; QuotaExceeded.
+        """
+
+        def work(connection: Connection) -> None:
+            if limit is not None and image.owner is not None:
+                intakes.one_more(connection, image.owner, limit, "all")
+            insert(connection, image)
+
+        await self._engine.write(work)
 
     async def get(self, image_id: str, *, seen_by: Actor | None) -> Image:
         """The image, if `seen_by` may see it; None asks no questions. Raises ImageNotFound."""
@@ -96,10 +107,12 @@ class Images:
         key: str,
         token: str,
         process_id: str,
+        limit: CountLimit | None = None,
     ) -> Image:
         """Take the queued image for data that comes in: its status becomes `kind`, and a row
         remembers where the bytes go until the intake is finished or abandoned. Exactly one of
-        several callers succeeds. Raises ImageNotFound, StatusConflict."""
+        several callers succeeds, and no more images of the project than the limit allows.
+        Raises ImageNotFound, StatusConflict, QuotaExceeded."""
         intake = intakes.Intake(
             image_id=image_id,
             kind=kind,
@@ -109,7 +122,7 @@ class Images:
             process_id=process_id,
             started_at=dt.datetime.now(dt.UTC),
         )
-        return await self._engine.write(lambda connection: intakes.begin(connection, intake))
+        return await self._engine.write(lambda connection: intakes.begin(connection, intake, limit))
 
     async def finish_upload(
         self,
@@ -150,14 +163,27 @@ class Images:
         )
 
     async def reserve(
-        self, image_id: str, key: str, total_bytes: int, *, project: str, limit_bytes: int
-    ) -> None:
-        """Count so many bytes in all for the running intake against its project (lifecycle §5);
-        never shrinks. `limit_bytes` 0 = unlimited. Exact when many reserve at once. Raises
-        QuotaExceeded, ImageDeletedMeanwhile, StatusConflict."""
-        await self._engine.write(
+        self,
+        image_id: str,
+        key: str,
+        needed_bytes: int,
+        wanted_bytes: int,
+        *,
+        project: str,
+        limits: Sequence[BytesLimit],
+    ) -> int:
+        """Count bytes in all for the running intake against its project: as many as are wanted, or
+        as fit, at least what is needed; gives how many. Never shrinks. Exact when many reserve at
+        once. Raises QuotaExceeded, ImageDeletedMeanwhile, StatusConflict."""
+        return await self._engine.write(
             lambda connection: intakes.reserve(
-                connection, image_id, key, total_bytes, project=project, limit_bytes=limit_bytes
+                connection,
+                image_id,
+                key,
+                needed_bytes,
+                wanted_bytes,
+                project=project,
+                limits=limits,
             )
         )
 
@@ -178,6 +204,21 @@ class Images:
         those locations that are still there. An image of whose locations none is left stays
         deleted. Raises ImageNotFound, ImageChanged."""
         return await self._engine.write(lambda connection: deletion.restore(connection, image))
+
+    async def withdraw(self, before: Image, keys: Collection[str], *, now: dt.datetime) -> Image:
+        """Take the locations with these keys off a living image and mark them for removal; gives
+        the image as it is then. At least one location must stay. Raises ImageNotFound, and
+        ImageChanged when its status or its locations are not those of `before` any more."""
+        return await self._engine.write(
+            lambda connection: withdrawal.withdraw(connection, before, keys, now=now)
+        )
+
+    async def put_back_locations(self, image_id: str, keys: Collection[str]) -> bool:
+        """Undo `withdraw`, because a store refuses to remove the data. False when the image is
+        gone, or a sweep has begun to remove all of it: then the data goes."""
+        return await self._engine.write(
+            lambda connection: withdrawal.put_back(connection, image_id, keys)
+        )
 
     async def data_removed(self, image_id: str, key: str) -> None:
         """Forget a location that was pending deletion; its data is gone."""
@@ -215,7 +256,7 @@ class Images:
         return [image_of(row, moment) for row in rows]
 
     def _get_statement(self, caller: str) -> Prepared:
-        member = sa.null() if caller in ("anyone", "stranger") else member_id()
+        member = member_id() if caller in ("admin", "project") else sa.null()
         return Prepared(
             sa.select(*COLUMNS, member).where(
                 images.c.id == sa.bindparam("id", required=True), is_there, may_show(caller)

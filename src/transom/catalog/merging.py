@@ -82,7 +82,7 @@ def merged(ask: Ask, parts: Sequence[Part], step: int | None) -> sa.Select[Any]:
     selects = []
     for way, rest in parts:
         keys = [way.column(column).label(f"k{n}") for n, (column, _) in enumerate(ask.sort)]
-        select = way.select(*keys, way.column("id").label("image_id")).where(*rest)
+        select = way.select(*keys, way.column("id").label("image_id"), where=rest)
         if ask.nulls is not None:
             select = select.where(after(ask.sort, ask.nulls, way.column))
         if step is not None:

@@ -13,8 +13,7 @@ statistics worth the name.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,11 +24,12 @@ from transom.catalog.filters import Asked, Term, asked
 from transom.catalog.following import FOLLOWED, Stretch, followed, stretches
 from transom.catalog.merging import count_up_to, in_order, meeting_term, merged, reach, visible
 from transom.catalog.orders import Sort, is_creation, significant
+from transom.catalog.recent import Recent
 from transom.catalog.rows import is_storable
 from transom.catalog.schema import images
 from transom.catalog.statements import Prepared
 from transom.catalog.visibility import PROJECT, caller_of, may_show, project_of, sets_of
-from transom.catalog.ways import best_ordered, meeting
+from transom.catalog.ways import best_ordered, is_steady, meeting
 from transom.errors import InvalidMarker, MarkerNotVisible
 from transom.model.actor import Actor
 from transom.model.image import GONE
@@ -44,7 +44,8 @@ SAMPLE = 200
 HANDFUL = 2000
 """In a catalog of fewer images than this, walking and following are always good enough."""
 COUNT_SECONDS = 30.0
-"""How long the number of all images is believed."""
+"""How long the sizes of sets are believed."""
+COUNTS_MAX = 10_000
 STATEMENTS_MAX = 2000
 
 _NAMED = Term("equal", "name")
@@ -56,8 +57,7 @@ class Pages:
     def __init__(self, dialect: str) -> None:
         self._dialect = dialect
         self._statements: dict[Any, Prepared] = {}
-        self._count = 0
-        self._counted_at = float("-inf")
+        self._recent = Recent(COUNT_SECONDS, COUNTS_MAX)
 
     def rows(self, connection: Connection, query: ImageQuery, actor: Actor) -> list[Any]:
         """The rows of one page: COLUMNS and the member. Raises InvalidMarker, MarkerNotVisible."""
@@ -124,7 +124,7 @@ class Pages:
             (way, lead, step, ask.shape),
             build,
             ask.bound(),
-            stable=way == "walk",
+            stable=way == "walk" and is_steady(ask.terms, lead),
         )
         return in_order(ask, found)[: ask.limit]
 
@@ -177,7 +177,10 @@ class Pages:
         bounds = self._bounds(ask)
         count = self._all(connection) if bounds else 0
         if count > HANDFUL:
-            counts = self._counts(connection, ask, bounds)
+            counts = self._recent.answer(
+                ("counts", tuple(bounds.values()), _sets(ask, bounds)),
+                lambda: self._counts(connection, ask, bounds),
+            )
             small = [(n, number) for number, n in counts.items() if n < bounds[number]]
             if small:
                 smallest, lead = min(small)
@@ -256,8 +259,12 @@ class Pages:
             ]
             return sa.select(*(reach(ask, way, SAMPLE) for way in ways if way is not None))
 
-        shape = ("sparsest", ask.shape)
-        reached = self._run(connection, shape, build, ask.bound(), stable=True)[0]
+        reached = self._recent.answer(
+            ("sparsest", opened[0], ask.sort[0][1], _sets(ask, ordered)),
+            lambda: self._run(connection, ("sparsest", ask.shape), build, ask.bound(), stable=True)[
+                0
+            ],
+        )
         furthest = None
         if None not in reached:
             furthest = min(reached) if ask.sort[0][1] == "desc" else max(reached)
@@ -267,18 +274,18 @@ class Pages:
 
     def _all(self, connection: Connection) -> int:
         """About how many images there are, tombstones included."""
-        now = time.monotonic()
-        if now - self._counted_at > COUNT_SECONDS:
-            text = (
-                "SELECT reltuples FROM pg_class WHERE oid = 'images'::regclass"
-                if self._dialect == "postgresql"
-                else "SELECT max(rowid) FROM images"
-            )
+        text = (
+            "SELECT reltuples FROM pg_class WHERE oid = 'images'::regclass"
+            if self._dialect == "postgresql"
+            else "SELECT max(rowid) FROM images"
+        )
+
+        def find() -> int:
             count = self._run(connection, "all", lambda: sa.text(text), {}, stable=True)[0][0]
             # PostgreSQL says -1 before it has looked at the table for the first time.
-            self._count = HANDFUL + 1 if count == -1 else int(count or 0)
-            self._counted_at = now
-        return self._count
+            return HANDFUL + 1 if count == -1 else int(count or 0)
+
+        return self._recent.answer("all", find)
 
     # --- the marker, and running -------------------------------------------------------------------
 
@@ -322,6 +329,19 @@ class Pages:
                 self._statements.clear()
             statement = self._statements[shape] = Prepared(build(), self._dialect, stable=stable)
         return statement.rows(connection, values)
+
+
+def _sets(ask: Ask, numbers: Iterable[int]) -> Hashable:
+    """What the size of sets depends on: terms with their values and, for -1, the caller."""
+    found: list[Hashable] = [ask.shelves]
+    for number in numbers:
+        if number < 0:
+            found += (ask.caller, ask.values[PROJECT], ask.visibility, ask.member_status)
+            continue
+        values = (ask.values.get(f"f{number}"), ask.values.get(f"f{number}x"))
+        found += (number, ask.terms[number])
+        found += (tuple(value) if isinstance(value, list) else value for value in values)
+    return tuple(found)
 
 
 def _rounded(limit: int) -> int:

@@ -41,21 +41,25 @@ def _dialect(name: str) -> Any:
     # Here, so that SQLite deployments do not load what they have no use for.
     from sqlalchemy.dialects import postgresql
 
-    return postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+    # `format` for statements whose values are written into their text by the driver.
+    style = "format" if name == "literal" else "numeric_dollar"
+    return postgresql.dialect(paramstyle=style)  # type: ignore[no-untyped-call]
 
 
 class Prepared:
     """One statement in one dialect. Its bound parameters are given by name.
 
-    `stable` says that one plan is good for all values, so that PostgreSQL may keep it. Otherwise
-    it plans with the values in hand: that costs it half a millisecond, but without them it takes
-    every tag for a common one, and every page for a tenth of the table.
+    `stable` says that one plan is good for all values: PostgreSQL makes it once for each connection
+    (the readers of `Engine` tell it to). Otherwise it gets the values as literals, quoted by the
+    driver, and plans with them in hand: that costs half a millisecond, but without them it takes
+    every tag for a common one, and every page for a tenth of the table (decision 0045).
     """
 
-    __slots__ = ("_constants", "_names", "_raw", "_stable", "sql")
+    __slots__ = ("_constants", "_cursor", "_names", "_prepare", "sql")
 
     def __init__(self, statement: ClauseElement, dialect: str, *, stable: bool = False) -> None:
-        compiled: Any = statement.compile(dialect=_dialect(dialect))
+        literal = dialect == "postgresql" and not stable
+        compiled: Any = statement.compile(dialect=_dialect("literal" if literal else dialect))
         self.sql = str(compiled)
         self._names: tuple[str, ...] = tuple(compiled.positiontup or ())
         self._constants: dict[str, Any] = {
@@ -63,19 +67,19 @@ class Prepared:
             for name, value in compiled.params.items()
             if not compiled.binds[name].required
         }
-        self._raw = dialect == "postgresql"
-        self._stable = stable
+        self._cursor = _cursor(dialect, literal=literal)
+        self._prepare = None if literal else True
 
     def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """All rows of the answer, as the driver gives them."""
         constants = self._constants
         arguments = [constants[name] if name in constants else values[name] for name in self._names]
         driver: Any = connection.connection.driver_connection
-        if self._raw:
-            cursor = _raw_cursor(driver)
-            cursor.execute(self.sql, arguments, prepare=self._stable)
-        else:
+        if self._cursor is None:
             cursor = driver.execute(self.sql, arguments)
+        else:
+            cursor = self._cursor(driver)
+            cursor.execute(self.sql, arguments, prepare=self._prepare)
         found: list[tuple[Any, ...]] = cursor.fetchall()
         return found
 
@@ -83,7 +87,7 @@ class Prepared:
 class Insert:
     """Writes rows of one table, given as the columns' names and values."""
 
-    __slots__ = ("_columns", "_dialect", "_moments", "_raw", "sql")
+    __slots__ = ("_columns", "_cursor", "_dialect", "_moments", "sql")
 
     def __init__(self, table: sa.Table, dialect: str) -> None:
         self._columns = [
@@ -97,7 +101,7 @@ class Insert:
         self.sql = str(compiled)
         self._columns = list(compiled.positiontup)
         self._dialect = dialect
-        self._raw = dialect == "postgresql"
+        self._cursor = _cursor(dialect, literal=False)
 
     def run(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write the rows; errors are the driver's own."""
@@ -114,7 +118,7 @@ class Insert:
         if not values:
             return
         driver: Any = connection.connection.driver_connection
-        cursor = _raw_cursor(driver) if self._raw else driver.cursor()
+        cursor = driver.cursor() if self._cursor is None else self._cursor(driver)
         if len(values) == 1:
             cursor.execute(self.sql, values[0])
         else:
@@ -127,8 +131,11 @@ def inserting(table: sa.Table, dialect: str) -> Insert:
     return Insert(table, dialect)
 
 
-def _raw_cursor(connection: Any) -> Any:
+def _cursor(dialect: str, *, literal: bool) -> Any:
+    """What runs statements on a connection of psycopg; None for SQLite's own way."""
+    if dialect != "postgresql":
+        return None
     # Here, so that SQLite deployments do not load a driver that they have no use for.
-    from psycopg import RawCursor
+    from psycopg import ClientCursor, RawCursor
 
-    return RawCursor(connection)
+    return ClientCursor if literal else RawCursor

@@ -23,11 +23,11 @@ is_there: ColumnElement[bool] = sa.literal_column(f"images.status NOT IN ({_GONE
 
 def caller_of(actor: Actor | None) -> str:
     """What counts of a caller for the shape of a statement: `anyone` (no check), `admin`,
-    `project`, `stranger` (no project)."""
+    `system` (an administrator without project), `project`, `stranger` (no project)."""
     if actor is None:
         return "anyone"
     if actor.is_admin:
-        return "admin"
+        return "system" if actor.project_id is None else "admin"
     return "stranger" if actor.project_id is None else "project"
 
 
@@ -72,7 +72,7 @@ def member_id() -> ColumnElement[str | None]:
 
 def may_show(caller: str) -> ColumnElement[bool]:
     """The caller may be shown the image when it asks for it by id."""
-    if caller in ("anyone", "admin"):
+    if caller in ("anyone", "admin", "system"):
         return sa.true()
     open_to_all = sa.or_(
         images.c.visibility.in_([word("public"), word("community")]),
@@ -86,8 +86,8 @@ def may_show(caller: str) -> ColumnElement[bool]:
 def may_list(caller: str, visibility: str | None, member_status: str) -> ColumnElement[bool]:
     """The image belongs into the caller's list (API §5.4)."""
     asked = visibility or "default"
-    if caller == "admin":
-        return _admin_lists(asked)
+    if caller in ("admin", "system"):
+        return _admin_lists(caller, asked)
     parts: list[ColumnElement[bool]] = []
     if asked in ("default", "all", "public"):
         parts.append(images.c.visibility == word("public"))
@@ -104,15 +104,15 @@ def may_list(caller: str, visibility: str | None, member_status: str) -> ColumnE
     return sa.or_(*parts) if parts else sa.false()
 
 
-def _admin_lists(asked: str) -> ColumnElement[bool]:
+def _admin_lists(caller: str, asked: str) -> ColumnElement[bool]:
     if asked == "all":
         return sa.true()
     if asked != "default":
         return images.c.visibility == word(asked)
-    return sa.or_(
-        images.c.visibility != word("community"),
-        images.c.owner == sa.bindparam(PROJECT, required=True),
-    )
+    of_others = images.c.visibility != word("community")
+    if caller == "system":
+        return of_others
+    return sa.or_(of_others, images.c.owner == sa.bindparam(PROJECT, required=True))
 
 
 def sets_of(caller: str, visibility: str | None, member_status: str) -> list[tuple[str, str]]:
@@ -122,13 +122,13 @@ def sets_of(caller: str, visibility: str | None, member_status: str) -> list[tup
     asked = visibility or "default"
     statuses = list(MemberStatus) if member_status == "all" else [member_status]
     members = [("member", str(status)) for status in statuses]
-    if caller == "admin":
+    if caller in ("admin", "system"):
         if asked in ("default", "all"):
             opened = [("open", str(each)) for each in Visibility]
             if asked == "all":
                 return opened
             opened.remove(("open", "community"))
-            return [*opened, ("own", "community")]
+            return opened if caller == "system" else [*opened, ("own", "community")]
         return [("open", asked)]
     opened = []
     if asked in ("default", "all", "public"):

@@ -6,12 +6,13 @@ image so that their indexes are in the order of a page as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
+from sqlalchemy.sql import visitors
 
 from transom.catalog.filters import Term, term_condition
 from transom.catalog.schema import image_members, image_properties, image_tags, images
@@ -46,6 +47,9 @@ _WITHOUT_SHELF = frozenset({"checksum", "os_hash_value", "id"})
 ORDERED = ("property", "tag", "protected", "status", "disk_format", "container_format")
 """Terms whose index, under one visibility, is in the order of a page; the one that usually leaves
 the fewest images first."""
+_IN_ORDER_OF_OWNER = frozenset({Term("equal", "owner"), Term("equal", "status")})
+"""Terms by which the images of an owner are found in the order of a page."""
+_STEADY = frozenset({*ORDERED, "owner"})
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,16 @@ class Way:
         """A column of the image, from the index where it has it."""
         return self.columns.get(name, images.c[name])
 
-    def select(self, *columns: ColumnElement[Any]) -> sa.Select[Any]:
-        """The columns of the set. The hints keep SQLite, which knows little of its data, on the
-        way; PostgreSQL finds it by its statistics."""
-        statement = sa.select(*columns).where(*self.where, *self.also)
+    def select(
+        self, *columns: ColumnElement[Any], where: Iterable[ColumnElement[bool]] = ()
+    ) -> sa.Select[Any]:
+        """The columns of the set, of those images that meet all conditions. The hints keep SQLite,
+        which knows little of its data, on the way; PostgreSQL finds it by its statistics."""
+        conditions = (*self.where, *self.also, *where)
+        statement = sa.select(*columns).where(*conditions)
         statement = statement.with_hint(self.table, self.index, "sqlite")
-        if self.table is images:
-            return statement.select_from(images)
+        if self.table is images or not _reads_images((*columns, *conditions)):
+            return statement.select_from(self.table)
         return statement.select_from(
             self.table.join(images, images.c.id == self.table.c.image_id)
         ).with_hint(images, _BY_ID, "sqlite")
@@ -84,6 +91,15 @@ class Way:
             .where(*self.where)
             .with_hint(self.table, self.index, "sqlite")
         )
+
+
+def _reads_images(parts: Iterable[ColumnElement[Any]]) -> bool:
+    """True when one of the parts needs the image's own row."""
+    return any(
+        isinstance(element, sa.Column) and element.table is images
+        for part in parts
+        for element in visitors.iterate(part)
+    )
 
 
 def on_shelf(table: sa.Table, shelf: int) -> ColumnElement[bool]:
@@ -186,3 +202,18 @@ def best_ordered(terms: Iterable[Term]) -> list[int]:
         and term.kind in ("tag", "property", "equal")
     ]
     return [number for _, number in sorted(found)]
+
+
+def is_steady(terms: Sequence[Term], lead: int | None) -> bool:
+    """True when a walk is the best plan whatever the values are, as far as PostgreSQL can tell:
+    no other index looks better to it for one of the terms that do not lead."""
+    others = {
+        term
+        for number, term in enumerate(terms)
+        if number != lead and term.kind not in ("tag", "property")
+    }
+    if lead is None:
+        return others <= _IN_ORDER_OF_OWNER
+    if terms[lead].kind in ("tag", "property"):
+        return all(term.kind == "equal" and term.column in _STEADY for term in others)
+    return not others or {terms[lead], *others} <= _IN_ORDER_OF_OWNER
