@@ -16,6 +16,10 @@ row for each class, and a test compares the two.
     │   ├── FormatsMissing          data for an image without disk_format or container_format
     │   ├── SizeMismatch            more or fewer bytes than announced
     │   ├── UnknownStore            a store that is not configured
+    │   ├── UrlRefused              a URL that this deployment does not read from
+    │   ├── FetchFailed             a URL that gave no data
+    │   │   └── SourceChanged       … or other data in its middle; begin anew
+    │   ├── ChecksumMissing         a checksum file that does not name the file
     │   ├── ProjectMismatch         the path names another project than the token
     │   └── IncompleteUpload        the client left before the end
     ├── Unauthenticated             no token, or a bad one
@@ -33,6 +37,7 @@ row for each class, and a test compares the two.
     │   ├── LocationsRefused
     │   ├── LastLocation            an image keeps its last location
     │   ├── ImageProtected
+    │   ├── NamespaceProtected
     │   ├── ImageDeactivated
     │   ├── StatusForbids
     │   ├── NotShared
@@ -47,12 +52,15 @@ row for each class, and a test compares the two.
     │   ├── TaskNotFound
     │   ├── MetadataNotFound
     │   ├── SchemaNotFound
+    │   ├── NamespaceNotFound
+    │   ├── MetadefNotFound         an object, property, tag … of a namespace
     │   └── IdentityNotFound        a user, project, role … of the local identity
     ├── MethodNotAllowed
     ├── VersionNotAcceptable        a microversion that does not exist
     ├── Conflict
     │   ├── DuplicateImage
     │   ├── DuplicateMember
+    │   ├── DuplicateMetadef        a namespace, object, property, tag … of this name
     │   ├── PropertyConflict
     │   ├── StatusConflict
     │   ├── ImageLocked             a task has the image
@@ -196,6 +204,58 @@ class UnknownStore(Invalid):
             + (f"; use one of: {names}." if names else ".")
         )
         self.store = store
+
+
+class UrlRefused(Invalid):
+    """The URL is not one that this deployment reads from.
+
+    The sentence is the same for every reason, so that nobody learns from it what there is behind
+    the service; the log has the reason. It has no facts beside the sentence, for these are shown.
+    """
+
+    def __init__(
+        self,
+        message: str = (
+            "The URL is not allowed here. Use a plain http or https URL of a public host, without "
+            "user name and password, or ask the administrator to allow its host."
+        ),
+    ) -> None:
+        super().__init__(message)
+
+
+class FetchFailed(Invalid):
+    """The data of a URL could not be fetched.
+
+    `status` is the HTTP status of the source where it gave one; `retryable` says whether the same
+    request may succeed later.
+    """
+
+    def __init__(
+        self,
+        message: str = "The URL could not be fetched; check it and try again.",
+        *,
+        status: int | None = None,
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retryable = retryable
+
+
+class SourceChanged(FetchFailed):
+    """The data behind a URL changed while it was read; what was read so far is of no use."""
+
+    def __init__(
+        self,
+        message: str = (
+            "The data of the URL is not what it was when reading began; start from its beginning."
+        ),
+    ) -> None:
+        super().__init__(message, retryable=True)
+
+
+class ChecksumMissing(Invalid):
+    """The checksum file does not name the file, or is none."""
 
 
 class ProjectMismatch(Invalid):
@@ -345,6 +405,16 @@ class ImageProtected(Forbidden):
         self.image_id = image_id
 
 
+class NamespaceProtected(Forbidden):
+    """The namespace is protected: neither it nor what it holds is deleted."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(
+            f"Metadata definition namespace {namespace} is protected; set protected to false first."
+        )
+        self.namespace = namespace
+
+
 class ImageDeactivated(Forbidden):
     """The data of a deactivated image is for administrators only."""
 
@@ -464,6 +534,24 @@ class SchemaNotFound(NotFound):
         self.name = name
 
 
+class NamespaceNotFound(NotFound):
+    """No such metadata definition namespace, or the caller may not know that there is one."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(f"No metadata definition namespace {namespace} found.")
+        self.namespace = namespace
+
+
+class MetadefNotFound(NotFound):
+    """The namespace does not hold a definition of this kind and name."""
+
+    def __init__(self, kind: str, name: str, namespace: str) -> None:
+        super().__init__(f"Namespace {namespace} has no {kind} {name}.")
+        self.kind = kind
+        self.name = name
+        self.namespace = namespace
+
+
 class IdentityNotFound(NotFound):
     """The local identity knows no such user, project, role, domain, or credential."""
 
@@ -515,6 +603,15 @@ class DuplicateMember(Conflict):
         super().__init__(f"Project {member_id} is already a member of image {image_id}.")
         self.image_id = image_id
         self.member_id = member_id
+
+
+class DuplicateMetadef(Conflict):
+    """A metadata definition of this kind has the name already."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"There is a {kind} {name} already; choose another name.")
+        self.kind = kind
+        self.name = name
 
 
 class PropertyConflict(Conflict):

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from enum import StrEnum
+from typing import Any, Literal
+
+import msgspec
+
+from transom.model.query import Direction
+
+Definition = dict[str, Any]
+"""What a property may hold, in the words of JSON Schema; without the property's name."""
 
 
 class NamespaceVisibility(StrEnum):
@@ -10,3 +19,107 @@ class NamespaceVisibility(StrEnum):
 
     PUBLIC = "public"
     PRIVATE = "private"
+
+
+class ResourceType(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of thing that definitions are for, such as `OS::Nova::Flavor`."""
+
+    name: str
+    created_at: dt.datetime
+    updated_at: dt.datetime
+
+
+class Association(msgspec.Struct, frozen=True, kw_only=True):
+    """That the definitions of a namespace are for things of a resource type."""
+
+    name: str
+    """Name of the resource type."""
+    prefix: str | None = None
+    """What stands before the names of properties on things of this type, separator included."""
+    properties_target: str | None = None
+    """Which of several sets of properties of the thing is meant."""
+    created_at: dt.datetime
+    updated_at: dt.datetime
+
+
+class MetadefProperty(msgspec.Struct, frozen=True, kw_only=True):
+    """A property that stands in a namespace by itself."""
+
+    name: str
+    definition: Definition
+    created_at: dt.datetime
+    updated_at: dt.datetime
+
+
+class MetadefObject(msgspec.Struct, frozen=True, kw_only=True):
+    """Properties that belong together."""
+
+    name: str
+    description: str | None = None
+    required: tuple[str, ...] = ()
+    properties: dict[str, Definition] = {}
+    created_at: dt.datetime
+    updated_at: dt.datetime
+
+
+class MetadefTag(msgspec.Struct, frozen=True, kw_only=True):
+    """A word that things may be tagged with."""
+
+    name: str
+    created_at: dt.datetime
+    updated_at: dt.datetime
+
+
+class Namespace(msgspec.Struct, frozen=True, kw_only=True):
+    """A room for definitions, with the resource types that they are for."""
+
+    id: int = 0
+    """The catalog's own number of it, the same after it got another name; 0 = not yet stored."""
+    namespace: str
+    """Its name, unique in the deployment."""
+    display_name: str | None = None
+    description: str | None = None
+    visibility: NamespaceVisibility = NamespaceVisibility.PRIVATE
+    protected: bool = False
+    """While true, nothing is taken out of it, nor is it deleted."""
+    owner: str | None = None
+    """Id of the project that it belongs to."""
+    created_at: dt.datetime
+    updated_at: dt.datetime
+    associations: tuple[Association, ...] = ()
+
+
+class Contents(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands in a namespace, each kind in the order in which it was made."""
+
+    properties: tuple[MetadefProperty, ...] = ()
+    objects: tuple[MetadefObject, ...] = ()
+    tags: tuple[MetadefTag, ...] = ()
+
+
+NamespaceKey = Literal["namespace", "created_at", "updated_at"]
+TagKey = Literal["name", "created_at", "updated_at"]
+
+
+class NamespaceQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which namespaces, in what order, how many (API §20.1)."""
+
+    limit: int
+    marker: str | None = None
+    """Name of the last namespace of the page before."""
+    sort_key: NamespaceKey = "created_at"
+    sort_dir: Direction = "desc"
+    visibility: NamespaceVisibility | None = None
+    resource_types: tuple[str, ...] | None = None
+    """Associated with any of these."""
+
+
+class TagQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tags of a namespace, in what order, how many (API §20.4)."""
+
+    limit: int | None = None
+    """None = all."""
+    marker: str | None = None
+    """Name of the last tag of the page before."""
+    sort_key: TagKey = "created_at"
+    sort_dir: Direction = "desc"
