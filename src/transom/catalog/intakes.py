@@ -244,10 +244,10 @@ def reserve(
         raise StatusConflict(image_id, "upload data to", row.status)
     granted_bytes = wanted_bytes
     for limit in limits:
-        used_bytes = _used(connection, project, limit)
+        others_bytes = used_bytes(connection, project, limit.counts)
         if row.kind in _KINDS[limit.counts]:
-            used_bytes -= row.reserved_bytes
-        granted_bytes = min(granted_bytes, _room(limit, used_bytes, needed_bytes, wanted_bytes))
+            others_bytes -= row.reserved_bytes
+        granted_bytes = min(granted_bytes, _room(limit, others_bytes, needed_bytes, wanted_bytes))
     if granted_bytes <= row.reserved_bytes:
         return int(row.reserved_bytes)
     connection.execute(
@@ -256,6 +256,16 @@ def reserve(
         .values(reserved_bytes=granted_bytes)
     )
     return granted_bytes
+
+
+def refuse_more(
+    connection: Connection, project: str, added_bytes: int, limits: Sequence[BytesLimit]
+) -> None:
+    """Raise QuotaExceeded unless the project may have so many bytes more. Until the end of the
+    transaction nobody else is let have any."""
+    lock(connection, f"usage of {project}")
+    for limit in limits:
+        _room(limit, used_bytes(connection, project, limit.counts), added_bytes, added_bytes)
 
 
 def _room(limit: BytesLimit, others_bytes: int, needed_bytes: int, wanted_bytes: int) -> int:
@@ -326,9 +336,9 @@ _usage_statement = (
 )
 
 
-def _used(connection: Connection, project: str, limit: BytesLimit) -> int:
-    statement = _used_statements[limit.counts]
-    return int(connection.execute(statement, {"project": project}).scalar_one())
+def used_bytes(connection: Connection, project: str, counts: str = "all") -> int:
+    """What the project's images have, as `BytesLimit.counts` says."""
+    return int(connection.execute(_used_statements[counts], {"project": project}).scalar_one())
 
 
 def usage(connection: Connection, project: str) -> Usage:

@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from transom.catalog import staging
-from transom.catalog.engine import Engine, lock
+from transom.catalog.engine import Engine
 from transom.catalog.images import replace
-from transom.catalog.intakes import used_bytes
+from transom.catalog.intakes import one_more, refuse_more
 from transom.catalog.locking import locked
 from transom.catalog.rows import is_storable
 from transom.catalog.task_tables import task_objects, tasks
@@ -29,12 +29,12 @@ from transom.errors import (
     ImageNotFound,
     InvalidTaskMarker,
     NothingStaged,
-    QuotaExceeded,
     StatusConflict,
     TaskLost,
     TaskNotFound,
 )
 from transom.model.image import GONE, Image, Location, Status
+from transom.model.limit import BytesLimit, CountLimit
 from transom.model.reserved import FAILED_IMPORT, IMPORT_TASK, IMPORTING_TO, LAST_ERROR
 from transom.model.task import ENDED, Progress, Staged, Task, TaskObject, TaskStatus, TaskType
 
@@ -136,12 +136,19 @@ class Tasks:
         stores: Collection[str],
         from_status: Status,
         needs_formats: bool = True,
+        uploading: CountLimit | None = None,
+        adds: Sequence[BytesLimit] = (),
     ) -> Image:
         """Remember the task of an image and lock the image for it: properties tell the task and
         the stores to fill. An image that was not active is `importing`; staged data is the task's.
-        Raises ImageNotFound, StatusConflict, ImageLocked, FormatsUnset, NothingStaged."""
+
+        `uploading` limits how many images of the project data comes in for, `adds` how much they
+        have with the size that is known now in each of the stores. Raises ImageNotFound,
+        StatusConflict, ImageLocked, FormatsUnset, NothingStaged, QuotaExceeded."""
         return await self._engine.write(
-            lambda connection: _begin_import(connection, task, stores, from_status, needs_formats)
+            lambda connection: _begin_import(
+                connection, task, stores, from_status, needs_formats, uploading, adds
+            )
         )
 
     async def claim(self, task_id: str, process_id: str, now: dt.datetime) -> Task | None:
@@ -233,16 +240,16 @@ class Tasks:
         *,
         changes: dict[str, Any],
         activates: bool,
-        limit_bytes: int,
+        limits: Sequence[BytesLimit],
         now: dt.datetime,
     ) -> Image:
         """Add a complete copy to the image. The first one says what the data is and applies
         `changes`; each later one must be the same. `activates` makes the image active with it;
-        `limit_bytes` is the project's limit, 0 = none. Done again it changes nothing.
+        `limits` are the project's. Done again it changes nothing.
         Raises TaskLost, ImageDeletedMeanwhile, CopyDiffers, QuotaExceeded, StatusConflict."""
         return await self._engine.write(
             lambda connection: _place(
-                connection, task, image_id, location, facts, changes, activates, limit_bytes, now
+                connection, task, image_id, location, facts, changes, activates, limits, now
             )
         )
 
@@ -411,6 +418,8 @@ def _begin_import(
     stores: Collection[str],
     from_status: Status,
     needs_formats: bool,
+    uploading: CountLimit | None,
+    adds: Sequence[BytesLimit],
 ) -> Image:
     image_id = task.image_id or ""
     image = locked(connection, image_id)
@@ -421,6 +430,11 @@ def _begin_import(
     if needs_formats and (image.disk_format is None or image.container_format is None):
         raise FormatsUnset(image_id)
     refuse_locked(connection, image)
+    if image.owner is not None:
+        if uploading is not None and from_status is not Status.UPLOADING:
+            one_more(connection, image.owner, uploading, "uploading")
+        if adds and image.size is not None:
+            refuse_more(connection, image.owner, image.size * len(stores), adds)
     properties = dict(image.properties)
     properties[IMPORT_TASK] = task.id
     properties[IMPORTING_TO] = ",".join(sorted(stores))
@@ -512,7 +526,7 @@ def _place(
     facts: Facts,
     changes: dict[str, Any],
     activates: bool,
-    limit_bytes: int,
+    limits: Sequence[BytesLimit],
     now: dt.datetime,
 ) -> Image:
     _mine(connection, task)
@@ -532,12 +546,8 @@ def _place(
             name: value for name, value in changes.items() if name != "properties"
         }
         properties |= changes.get("properties", {})
-    if limit_bytes > 0 and image.owner is not None:
-        # Two copies of one project must not both find the same room free.
-        lock(connection, f"usage of {image.owner}")
-        wanted = used_bytes(connection, image.owner) + facts.size
-        if wanted > limit_bytes:
-            raise QuotaExceeded("bytes of all images of the project", limit_bytes, wanted)
+    if limits and image.owner is not None:
+        refuse_more(connection, image.owner, facts.size, limits)
     _settle(properties, placed=[location.store])
     status = Status.ACTIVE if activates else image.status
     placed = connection.execute(

@@ -16,7 +16,7 @@ import msgspec
 
 from transom.errors import ImageTooLarge, InvalidValue, SizeMismatch
 from transom.formats import Inspection
-from transom.images.lanes import Lanes, process_budget
+from transom.images.lanes import Lane, Lanes, process_budget
 from transom.stores.store import Writer
 
 if TYPE_CHECKING:
@@ -81,12 +81,68 @@ async def take_in(
         verify=verify_formats,
         gpt_checks_nonfatal=gpt_checks_nonfatal,
     )
-    budget = process_budget()
-    lanes = Lanes(budget)
+    lanes = Lanes(process_budget())
     running = [lanes.digest(each.update) for each in hashes.values()]
     running += [lanes.inspect(inspection), lanes.write(writer)]
+    await _pour(chunks, meter, lanes, running, progress)
+    return Taken(
+        size_bytes=meter.size_bytes,
+        checksum=hashes[CHECKSUM].hexdigest(),
+        hash_algorithm=hash_algorithm,
+        hash_value=hashes[hash_algorithm].hexdigest(),
+        virtual_size_bytes=inspection.verdict(),
+        digests={name: hashes[name].hexdigest() for name in also},
+    )
+
+
+async def receive(
+    chunks: AsyncIterator[bytes],
+    writer: Writer,
+    *,
+    size_bytes_max: int | None,
+    size_bytes_expected: int | None = None,
+    size_bytes_before: int = 0,
+    room: Room | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Bring all of `chunks` into `writer` as they are, for a later look; gives the size (bytes).
+
+    `size_bytes_before` is what the writer holds already. Does not commit the writer. Raises
+    ImageTooLarge, SizeMismatch, QuotaExceeded (from `room`), and what `chunks` and the writer raise.
+    """
+    meter = _Meter(size_bytes_max, size_bytes_expected, room)
+    meter.size_bytes = size_bytes_before
+    lanes = Lanes(process_budget())
+    await _pour(chunks, meter, lanes, [lanes.write(writer)], progress)
+    return meter.size_bytes
+
+
+async def measure(
+    chunks: AsyncIterator[bytes],
+    algorithms: Collection[str],
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[int, dict[str, str]]:
+    """Size (bytes) and digests (hex, by algorithm) of data that stays where it is. Raises
+    InvalidValue (an algorithm), and what `chunks` raise."""
+    meter = _Meter(None, None, None)
+    hashes = {name: _new_hash(name) for name in dict.fromkeys(algorithms)}
+    lanes = Lanes(process_budget())
+    running: list[Lane] = [lanes.digest(each.update) for each in hashes.values()]
+    await _pour(chunks, meter, lanes, running, progress)
+    return meter.size_bytes, {name: each.hexdigest() for name, each in hashes.items()}
+
+
+async def _pour(
+    chunks: AsyncIterator[bytes],
+    meter: _Meter,
+    lanes: Lanes,
+    running: list[Lane],
+    progress: Callable[[int], None] | None,
+) -> None:
+    """All of `chunks` through the lanes; the first thing that goes wrong anywhere ends it all."""
     failure: BaseException | None = None
-    with budget.serving(lanes):
+    with process_budget().serving(lanes):
         try:
             async with asyncio.TaskGroup() as tasks:
                 for lane in running:
@@ -112,14 +168,6 @@ async def take_in(
         finally:
             # Else the error, its traceback and this frame would keep each other alive.
             del failure
-    return Taken(
-        size_bytes=meter.size_bytes,
-        checksum=hashes[CHECKSUM].hexdigest(),
-        hash_algorithm=hash_algorithm,
-        hash_value=hashes[hash_algorithm].hexdigest(),
-        virtual_size_bytes=inspection.verdict(),
-        digests={name: hashes[name].hexdigest() for name in also},
-    )
 
 
 class _Meter:
@@ -149,6 +197,12 @@ class _Meter:
         """No more bytes come."""
         if self._expected is not None and self.size_bytes != self._expected:
             raise SizeMismatch(self._expected, self.size_bytes)
+
+
+def known_algorithm(algorithm: str) -> str:
+    """The name as given, if hashlib knows it with a fixed length. Raises InvalidValue."""
+    _new_hash(algorithm)
+    return algorithm
 
 
 def _new_hash(algorithm: str) -> _Hash:

@@ -14,6 +14,7 @@ from transom.images.clock import now
 from transom.images.intake import Taken, take_in
 from transom.model.actor import Actor
 from transom.model.image import Image, Location, Status
+from transom.quotas import Allowance
 from transom.registry import Registry
 from transom.stores.store import Store, Writer
 
@@ -34,7 +35,8 @@ async def upload(
     `size_bytes` is the announced length. Whatever fails, the client's leaving included, the image
     is queued again and nothing is left behind. Raises ImageNotFound, PolicyRefused, FormatsMissing,
     UnknownStore, StatusConflict, SizeMismatch, IncompleteUpload, ImageTooLarge, QuotaExceeded,
-    StoreFull, FormatMismatch, UnsafeImage, ImageDeletedMeanwhile, StoreUnavailable, StoreFailed.
+    StoreFull, FormatMismatch, UnsafeImage, ImageDeletedMeanwhile, StoreUnavailable, StoreFailed,
+    IdentityUnavailable.
     """
     refuse_anonymous(actor)
     image = await registry.catalog.images.get(image_id, seen_by=actor)
@@ -44,6 +46,7 @@ async def upload(
     if image.status is not Status.QUEUED:
         raise StatusConflict(image_id, "upload data to", image.status)
     store = registry.stores.pick(store_name)
+    allowance = await registry.limits.allowance(image.owner)
     key = new_key(image_id)
     writer = store.writer(key, size_hint=size_bytes)
     intake = registry.catalog.images
@@ -54,10 +57,11 @@ async def upload(
         key=key,
         token=writer.token,
         process_id=registry.process_id,
+        limit=allowance.uploading,
     )
     try:
         async with writer:
-            taken = await _take(registry, image, key, writer, body, size_bytes)
+            taken = await _take(registry, image, key, writer, body, size_bytes, allowance)
             stored = await writer.commit()
         active = await intake.finish_upload(
             image_id,
@@ -71,7 +75,7 @@ async def upload(
         )
     except BaseException as failure:
         _log.info("image.upload_failed", image_id=image_id, reason=str(failure) or repr(failure))
-        await asyncio.shield(asyncio.ensure_future(_undo(registry, store, image_id, key)))
+        await asyncio.shield(asyncio.ensure_future(undo_intake(registry, store, image_id, key)))
         raise
     _log.info("image.uploaded", image_id=image_id, store=store.name, size_bytes=taken.size_bytes)
     return active
@@ -84,6 +88,7 @@ async def _take(
     writer: Writer,
     body: AsyncIterator[bytes],
     size_bytes: int | None,
+    allowance: Allowance,
 ) -> Taken:
     settings = registry.settings
     return await take_in(
@@ -96,11 +101,12 @@ async def _take(
         gpt_checks_nonfatal=settings.images.gpt_checks_nonfatal,
         size_bytes_max=settings.limits.image_size_bytes_max or None,
         size_bytes_expected=size_bytes,
-        room=await registry.limits.room_for(registry.catalog, image, key, size_bytes),
+        room=await registry.limits.room_for(registry.catalog, image, key, size_bytes, allowance),
     )
 
 
-async def _undo(registry: Registry, store: Store, image_id: str, key: str) -> None:
+async def undo_intake(registry: Registry, store: Store, image_id: str, key: str) -> None:
+    """Remove what an intake that failed has written, and queue the image again."""
     # The object goes before the row that remembers it: a crash in between leaves the sweep a trace.
     try:
         await store.delete(key)
