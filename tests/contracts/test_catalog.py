@@ -9,9 +9,9 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -40,6 +40,7 @@ from transom.errors import (
 )
 from transom.model.actor import Actor
 from transom.model.image import TRANSITIONS, Image, Location, Status, Visibility
+from transom.model.limit import BytesLimit, CountLimit
 from transom.model.member import Member, MemberStatus
 from transom.model.query import ImageQuery
 
@@ -592,15 +593,45 @@ async def test_absurd_sizes_do_not_break_the_sums(catalog: Catalog) -> None:
     assert (await catalog.images.usage("mine")).bytes_total >= 6 * (2**63 - 1)
 
 
+def at_most(
+    bytes_max: int, counts: Literal["all", "stored", "staged"] = "all", *, is_exact: bool = True
+) -> list[BytesLimit]:
+    """A limit of so many bytes."""
+    return [BytesLimit(name="room", bytes_max=bytes_max, counts=counts, is_exact=is_exact)]
+
+
+async def reserve(
+    catalog: Catalog,
+    image: Image,
+    key: str,
+    needed: int,
+    limits: list[BytesLimit],
+    wanted: int | None = None,
+) -> int:
+    """Room for an intake of project `mine`."""
+    return await catalog.images.reserve(
+        image.id, key, needed, wanted or needed, project="mine", limits=limits
+    )
+
+
+async def staging(catalog: Catalog, key: str) -> Image:
+    """An image whose data is being staged."""
+    fresh = an_image()
+    await catalog.images.create(fresh)
+    return await catalog.images.begin_intake(
+        fresh.id, kind="uploading", store="staging", key=key, token="t", process_id="process"
+    )
+
+
 async def test_a_reservation_counts_until_the_intake_is_over(catalog: Catalog) -> None:
     taken = await uploading(catalog)
-    await catalog.images.reserve(taken.id, "key", 60, project="mine", limit_bytes=100)
-    await catalog.images.reserve(taken.id, "key", 40, project="mine", limit_bytes=100)
+    assert await reserve(catalog, taken, "key", 60, at_most(100)) == 60
+    assert await reserve(catalog, taken, "key", 40, at_most(100)) == 60
     other = await uploading(catalog, "other")
     with pytest.raises(QuotaExceeded) as refused:
-        await catalog.images.reserve(other.id, "other", 41, project="mine", limit_bytes=100)
+        await reserve(catalog, other, "other", 41, at_most(100))
     assert (refused.value.limit, refused.value.attempted) == (100, 101)
-    await catalog.images.reserve(other.id, "other", 40, project="mine", limit_bytes=100)
+    assert await reserve(catalog, other, "other", 40, at_most(100)) == 40
     usage = await catalog.images.usage("mine")
     assert (usage.bytes_total, usage.bytes_reserved) == (0, 100)
     await finished(catalog, taken, size=60)
@@ -608,15 +639,74 @@ async def test_a_reservation_counts_until_the_intake_is_over(catalog: Catalog) -
     assert (usage.bytes_total, usage.bytes_reserved) == (60, 40)
     await catalog.images.abandon_intake(other.id, "other")
     third = await uploading(catalog, "third")
-    await catalog.images.reserve(third.id, "third", 40, project="mine", limit_bytes=100)
+    await reserve(catalog, third, "third", 40, at_most(100))
     with pytest.raises(QuotaExceeded):
-        await catalog.images.reserve(third.id, "third", 41, project="mine", limit_bytes=100)
+        await reserve(catalog, third, "third", 41, at_most(100))
+
+
+async def test_what_is_wanted_is_granted_as_far_as_it_fits(catalog: Catalog) -> None:
+    taken = await uploading(catalog)
+    assert await reserve(catalog, taken, "key", 10, at_most(100), wanted=50) == 50
+    assert await reserve(catalog, taken, "key", 60, at_most(100), wanted=200) == 100
+    with pytest.raises(QuotaExceeded):
+        await reserve(catalog, taken, "key", 101, at_most(100), wanted=200)
+    # The narrowest of several limits counts.
+    limits = at_most(500) + at_most(120, "stored") + at_most(0, "staged")
+    with pytest.raises(QuotaExceeded):
+        await reserve(catalog, taken, "key", 110, limits)
+    assert await reserve(catalog, taken, "key", 110, limits[:2], wanted=200) == 120
 
 
 async def test_a_project_without_limit_reserves_what_it_wants(catalog: Catalog) -> None:
     taken = await uploading(catalog)
-    await catalog.images.reserve(taken.id, "key", 2**62, project="mine", limit_bytes=0)
+    assert await reserve(catalog, taken, "key", 2**62, []) == 2**62
     assert (await catalog.images.usage("mine")).bytes_reserved == 2**62
+
+
+async def test_data_on_its_way_to_staging_counts_there_and_not_in_stores(catalog: Catalog) -> None:
+    stored, staged = await uploading(catalog, "stored"), await staging(catalog, "staged")
+    await reserve(catalog, stored, "stored", 60, [])
+    await reserve(catalog, staged, "staged", 70, [])
+    for other, key, counts, fits in (
+        (await uploading(catalog, "a"), "a", "stored", 40),
+        (await staging(catalog, "b"), "b", "staged", 30),
+    ):
+        limits = at_most(100, counts)  # type: ignore[arg-type]
+        with pytest.raises(QuotaExceeded):
+            await reserve(catalog, other, key, fits + 1, limits)
+        assert await reserve(catalog, other, key, fits, limits) == fits
+    all_of_them = await uploading(catalog, "c")
+    with pytest.raises(QuotaExceeded) as refused:
+        await reserve(catalog, all_of_them, "c", 1, at_most(200))
+    assert refused.value.attempted == 201
+    # Sizes count as reservations do.
+    await catalog.images.create(an_image(status=Status.UPLOADING, size=5))
+    await catalog.images.create(an_image(status=Status.IMPORTING, size=6))
+    last = await staging(catalog, "last")
+    with pytest.raises(QuotaExceeded) as refused:
+        await reserve(catalog, last, "last", 1, at_most(100, "staged"))
+    assert refused.value.attempted == 70 + 30 + 5 + 6 + 1
+
+
+async def test_data_of_unknown_size_may_pass_an_inexact_limit_last_of_all(
+    catalog: Catalog,
+) -> None:
+    limits = at_most(100, is_exact=False)
+    first, second = await uploading(catalog, "first"), await uploading(catalog, "second")
+    await reserve(catalog, first, "first", 100, limits)
+    # The others have what they may, and not more: one may pass.
+    assert await reserve(catalog, second, "second", 30, limits, wanted=40) == 40
+    third = await uploading(catalog, "third")
+    with pytest.raises(QuotaExceeded):
+        await reserve(catalog, third, "third", 0, limits)
+    # The first may go on only while the others alone do not pass it.
+    await reserve(catalog, first, "first", 150, limits)
+    with pytest.raises(QuotaExceeded):
+        await reserve(catalog, second, "second", 50, limits)
+    await catalog.images.abandon_intake(second.id, "second")
+    await finished(catalog, first, "first", size=150)
+    with pytest.raises(QuotaExceeded):
+        await reserve(catalog, third, "third", 0, limits)
 
 
 async def test_reservations_of_many_at_once_never_pass_the_limit(catalog: Catalog) -> None:
@@ -626,9 +716,7 @@ async def test_reservations_of_many_at_once_never_pass_the_limit(catalog: Catalo
         got = 0
         for total in range(10, 60, 10):
             try:
-                await catalog.images.reserve(
-                    taken[number].id, f"k{number}", total, project="mine", limit_bytes=300
-                )
+                await reserve(catalog, taken[number], f"k{number}", total, at_most(300))
             except QuotaExceeded:
                 break
             got = total
@@ -639,15 +727,144 @@ async def test_reservations_of_many_at_once_never_pass_the_limit(catalog: Catalo
     assert (await catalog.images.usage("mine")).bytes_reserved == 300
 
 
+async def test_fifty_of_unknown_size_pass_an_inexact_limit_with_one_at_most(
+    catalog: Catalog,
+) -> None:
+    taken = [await uploading(catalog, f"k{number}") for number in range(50)]
+    limits = at_most(300, is_exact=False)
+
+    async def grow(number: int) -> int:
+        """Bytes of the image, 0 if it was refused: the intake is over either way."""
+        key = f"k{number}"
+        for total in (10, 25, 40):
+            try:
+                await reserve(catalog, taken[number], key, total, limits, wanted=total * 5 // 4)
+            except QuotaExceeded:
+                await catalog.images.abandon_intake(taken[number].id, key)
+                return 0
+        await finished(catalog, taken[number], key, size=40)
+        return 40
+
+    sizes = await asyncio.gather(*(grow(number) for number in range(50)))
+    assert 0 < sum(sizes) <= 300 + 40
+    usage = await catalog.images.usage("mine")
+    assert (usage.bytes_total, usage.bytes_reserved) == (sum(sizes), 0)
+
+
 async def test_nothing_is_reserved_for_an_intake_that_is_over(catalog: Catalog) -> None:
     taken = await uploading(catalog)
     await catalog.images.abandon_intake(taken.id, "key")
     with pytest.raises(StatusConflict):
-        await catalog.images.reserve(taken.id, "key", 1, project="mine", limit_bytes=100)
+        await reserve(catalog, taken, "key", 1, at_most(100))
     gone = await uploading(catalog, "gone")
     await catalog.images.delete(gone.id, now=NOON, delayed=False)
     with pytest.raises(ImageDeletedMeanwhile):
-        await catalog.images.reserve(gone.id, "gone", 1, project="mine", limit_bytes=100)
+        await reserve(catalog, gone, "gone", 1, at_most(100))
+
+
+# --- limits of counts ------------------------------------------------------------------------------
+
+
+async def outcomes(*calls: Coroutine[Any, Any, Any]) -> tuple[int, int]:
+    """How many of the calls, made at once, succeeded, and how many were refused by a limit."""
+    told = await asyncio.gather(*calls, return_exceptions=True)
+    refused = sum(isinstance(each, QuotaExceeded) for each in told)
+    failed = [each for each in told if isinstance(each, Exception)]
+    assert len(failed) == refused, failed
+    return len(told) - refused, refused
+
+
+@pytest.mark.parametrize("present", [0, 7])
+async def test_fifty_creations_at_once_fill_the_limit_and_never_pass_it(
+    catalog: Catalog, present: int
+) -> None:
+    for _ in range(present):
+        await catalog.images.create(an_image())
+    # What is gone, and what others have, does not count.
+    gone = an_image()
+    await catalog.images.create(gone)
+    await catalog.images.delete(gone.id, now=NOON, delayed=False)
+    await catalog.images.create(an_image(owner="theirs"))
+    limit = CountLimit("image_count_total", 10)
+
+    done = await outcomes(*(catalog.images.create(an_image(), limit=limit) for _ in range(50)))
+
+    assert done == (10 - present, 40 + present)
+    assert (await catalog.images.usage("mine")).images == 10
+    with pytest.raises(QuotaExceeded) as refused:
+        await catalog.images.create(an_image(), limit=limit)
+    assert (refused.value.what, refused.value.limit, refused.value.attempted) == (
+        "image_count_total",
+        10,
+        11,
+    )
+    await catalog.images.create(an_image(owner="theirs"), limit=limit)
+    await catalog.images.create(an_image(owner=None), limit=CountLimit("image_count_total", 0))
+
+
+async def test_catalogs_of_several_processes_fill_a_limit_together(
+    catalog: Catalog, url: str
+) -> None:
+    another = Catalog(Engine(url))
+    try:
+        limit = CountLimit("image_count_total", 20)
+        done = await outcomes(
+            *(
+                each.images.create(an_image(), limit=limit)
+                for each in (catalog, another)
+                for _ in range(25)
+            )
+        )
+        assert done == (20, 30)
+    finally:
+        another.close()
+
+
+async def test_a_duplicate_is_no_image_more(catalog: Catalog) -> None:
+    known = an_image()
+    await catalog.images.create(known, limit=CountLimit("image_count_total", 2))
+    with pytest.raises(DuplicateImage):
+        await catalog.images.create(known, limit=CountLimit("image_count_total", 2))
+    await catalog.images.create(an_image(), limit=CountLimit("image_count_total", 2))
+
+
+@pytest.mark.parametrize("kind", ["saving", "uploading"])
+async def test_fifty_intakes_at_once_fill_the_limit_and_give_back_what_is_cancelled(
+    catalog: Catalog, kind: Literal["saving", "uploading"]
+) -> None:
+    images = [an_image() for _ in range(50)]
+    for image in images:
+        await catalog.images.create(image)
+    await uploading(catalog, owner="theirs")
+    # Images that are imported and copied are images that data comes in for.
+    importing = {"os_glance_importing_to_stores": "a"}
+    await catalog.images.create(an_image(status=Status.IMPORTING))
+    await catalog.images.create(
+        an_image(status=Status.ACTIVE, size=1, locations=(a_location(),), properties=importing)
+    )
+    limit = CountLimit("image_count_uploading", 8)
+
+    async def begin(image: Image) -> None:
+        await catalog.images.begin_intake(
+            image.id,
+            kind=kind,
+            store="main",
+            key=image.id,
+            token="t",
+            process_id="process",
+            limit=limit,
+        )
+
+    assert await outcomes(*(begin(image) for image in images)) == (6, 44)
+    assert (await catalog.images.usage("mine")).uploading == 8
+    states = [(await catalog.images.get(image.id, seen_by=ME)).status for image in images]
+    assert (states.count(Status(kind)), states.count(Status.QUEUED)) == (6, 44)
+
+    begun = [image for image, state in zip(images, states, strict=True) if state != Status.QUEUED]
+    for image in begun[:4]:
+        assert await catalog.images.abandon_intake(image.id, image.id)
+    others = [image for image in images if image not in begun]
+    assert await outcomes(*(begin(image) for image in others)) == (4, 40)
 
 
 # --- deletion --------------------------------------------------------------------------------------

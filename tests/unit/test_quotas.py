@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from transom.errors import ConfigurationError, QuotaExceeded
-from transom.model.image import Image
-from transom.quotas import Limits
-from transom.quotas.limits import STEP_BYTES
-from transom.quotas.unified import MIB, UnifiedLimits
+from transom.model.image import Image, Status
+from transom.model.limit import BytesLimit, CountLimit
+from transom.quotas import Allowance, Limits
+from transom.quotas.limits import AHEAD_BYTES_MAX
+from transom.quotas.unified import MIB, RESOURCES, UnifiedLimits
 from transom.settings import Identity, Keystone, LimitSettings, Settings
 
 
@@ -20,21 +22,21 @@ def limits(**values: Any) -> Limits:
     return Limits.open(Settings(limits=LimitSettings(**values)))
 
 
-def image(owner: str | None = "p1") -> Image:
+def image(owner: str | None = "p1", status: Status = Status.SAVING) -> Image:
     now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-    return Image(id="i1", owner=owner, created_at=now, updated_at=now)
+    return Image(id="i1", owner=owner, status=status, created_at=now, updated_at=now)
 
 
 class Ledger:
-    """The catalog's side of a reservation, in memory: replaces an intake's total, refuses what
-    passes the limit. The real one is exercised by the tests of the catalog."""
+    """The catalog's side of a reservation, in memory: replaces an intake's total, gives what fits of
+    what is wanted, refuses what passes a limit. The real one is exercised by the tests of the catalog."""
 
     def __init__(self, used_bytes: int = 0) -> None:
         self.images = self
         self.used_bytes = used_bytes
         self.reserved: dict[tuple[str, str], int] = {}
-        self.calls: list[int] = []
-        self.limits_asked: list[int] = []
+        self.calls: list[tuple[int, int]] = []
+        self.limits_asked: list[list[str]] = []
         self.count = 0
         self.uploading = 1
         self.bytes_staged = 0
@@ -49,15 +51,28 @@ class Ledger:
         )
 
     async def reserve(
-        self, image_id: str, key: str, total_bytes: int, *, project: str, limit_bytes: int
-    ) -> None:
-        self.calls.append(total_bytes)
-        self.limits_asked.append(limit_bytes)
+        self,
+        image_id: str,
+        key: str,
+        needed_bytes: int,
+        wanted_bytes: int,
+        *,
+        project: str,
+        limits: Sequence[BytesLimit],
+    ) -> int:
+        self.calls.append((needed_bytes, wanted_bytes))
+        self.limits_asked.append([limit.name for limit in limits])
         others = sum(size for entry, size in self.reserved.items() if entry != (image_id, key))
-        attempted = self.used_bytes + others + total_bytes
-        if limit_bytes and attempted > limit_bytes:
-            raise QuotaExceeded(f"bytes of project {project}", limit_bytes, attempted)
-        self.reserved[image_id, key] = total_bytes
+        granted = wanted_bytes
+        for limit in limits:
+            used = self.bytes_staged if limit.counts == "staged" else self.used_bytes
+            left = limit.bytes_max - used - others
+            if needed_bytes <= left:
+                granted = min(granted, left)
+            elif limit.is_exact or left < 0:
+                raise QuotaExceeded(limit.name, limit.bytes_max, used + others + needed_bytes)
+        self.reserved[image_id, key] = max(granted, self.reserved.get((image_id, key), 0))
+        return self.reserved[image_id, key]
 
 
 # --- counts ---
@@ -120,7 +135,7 @@ async def test_an_announced_size_is_reserved_at_once() -> None:
     assert room is not None
     assert room.granted_bytes == 100
     await room.extend(100)
-    assert ledger.calls == [100]
+    assert ledger.calls == [(100, 100)]
 
 
 async def test_an_announced_size_that_cannot_fit_is_refused_before_a_byte_is_sent() -> None:
@@ -133,16 +148,18 @@ async def test_an_announced_size_that_cannot_fit_is_refused_before_a_byte_is_sen
     assert ledger.reserved == {}
 
 
-async def test_data_of_unknown_size_takes_room_in_steps() -> None:
+async def test_data_of_unknown_size_takes_room_in_growing_steps() -> None:
     ledger: Any = Ledger()
-    room = await limits(project_bytes_max=1000 * MIB).room_for(ledger, image(), "k", None)
+    room = await limits(project_bytes_max=10_000 * MIB).room_for(ledger, image(), "k", None)
 
     assert room is not None
     assert room.granted_bytes == 0
-    for needed in range(MIB, 100 * MIB + 1, MIB):
+    for needed in range(MIB, 1000 * MIB + 1, MIB):
         await room.extend(needed)
-    assert ledger.calls == [STEP_BYTES, 2 * STEP_BYTES]
-    assert room.granted_bytes == 2 * STEP_BYTES
+        assert needed <= room.granted_bytes <= needed + AHEAD_BYTES_MAX
+        assert room.granted_bytes <= needed * 5 // 4 or needed <= 4 * MIB
+    # A thousand pieces, and few questions.
+    assert len(ledger.calls) < 45
 
 
 async def test_the_last_bytes_are_granted_one_by_one_and_the_next_is_refused() -> None:
@@ -164,7 +181,12 @@ async def test_more_data_than_announced_asks_for_more_room() -> None:
 
     assert room is not None
     await room.extend(12)
-    assert room.granted_bytes == 12
+    assert 12 <= room.granted_bytes <= 20
+
+
+async def test_without_a_limit_of_keystone_projects_may_have_any_number_of_images() -> None:
+    assert await limits().allowance("p1") == Allowance()
+    assert (await limits(project_bytes_max=5).allowance("p1")).images is None
 
 
 # --- limits of Keystone ---
@@ -175,9 +197,11 @@ class Limiter:
 
     def __init__(self, **limits: int) -> None:
         self.limits = limits
+        self.asked = 0
 
     async def limits_of(self, project_id: str) -> dict[str, int]:
         assert project_id == "p1"
+        self.asked += 1
         return self.limits
 
 
@@ -191,59 +215,33 @@ def unified(own: dict[str, int] | None = None, **values: Any) -> UnifiedLimits:
     return UnifiedLimits(LimitSettings(**values), Limiter(**plenty | (own or {})))
 
 
-async def test_one_more_image_has_to_fit() -> None:
-    ledger: Any = Ledger()
-    ledger.count = 9
-    await unified().images(ledger, "p1")
-    ledger.count = 10
+async def test_counts_are_limited_as_keystone_says() -> None:
+    allowance = await unified({"image_count_total": 3, "image_count_uploading": 0}).allowance("p1")
 
-    with pytest.raises(QuotaExceeded) as over:
-        await unified().images(ledger, "p1")
-
-    assert (over.value.what, over.value.limit, over.value.attempted) == (
-        "image_count_total",
-        10,
-        11,
-    )
+    assert allowance.images == CountLimit("image_count_total", 3)
+    assert allowance.uploading == CountLimit("image_count_uploading", 0)
 
 
 async def test_images_that_belong_to_nobody_are_not_limited() -> None:
     ledger: Any = Ledger()
     none = unified({"image_count_total": 0, "image_size_total": 0})
 
-    await none.images(ledger, None)
-    await none.staging(ledger, image(owner=None))
+    assert await none.allowance(None) == Allowance()
     assert await none.room_for(ledger, image(owner=None), "k", 5) is None
     assert await none.usage(ledger, None) == {}
 
 
 async def test_minus_one_is_unlimited_and_an_unregistered_limit_is_nothing() -> None:
     ledger: Any = Ledger(used_bytes=1000 * MIB)
-    ledger.count = ledger.uploading = 1000
-    everything = UnifiedLimits(
-        LimitSettings(),
-        Limiter(image_size_total=-1, image_count_total=-1, image_count_uploading=-1),
-    )
-    await everything.images(ledger, "p1")
-    room = await everything.room_for(ledger, image(), "k", 5)
-    assert room is not None
-    assert ledger.limits_asked == [0]
+    everything = UnifiedLimits(LimitSettings(), Limiter(**dict.fromkeys(RESOURCES, -1)))
 
+    assert await everything.allowance("p1") == Allowance()
+    assert await everything.room_for(ledger, image(), "k", 5) is None
+
+    nothing = UnifiedLimits(LimitSettings(), Limiter())
+    assert (await nothing.allowance("p1")).images == CountLimit("image_count_total", 0)
     with pytest.raises(QuotaExceeded):
-        await UnifiedLimits(LimitSettings(), Limiter()).images(ledger, "p1")
-
-
-async def test_images_being_uploaded_count_with_this_one_among_them() -> None:
-    ledger: Any = Ledger()
-    one = unified({"image_count_uploading": 1})
-    ledger.uploading = 1
-    await one.room_for(ledger, image(), "k", 5)
-    ledger.uploading = 2
-
-    with pytest.raises(QuotaExceeded, match="image_count_uploading"):
-        await one.room_for(ledger, image(), "k", 5)
-    with pytest.raises(QuotaExceeded, match="image_count_uploading"):
-        await one.staging(ledger, image())
+        await nothing.room_for(ledger, image(), "k", 5)
 
 
 async def test_an_announced_size_has_to_fit_in_whole_mebibytes() -> None:
@@ -275,15 +273,26 @@ async def test_the_configurations_own_limit_counts_besides() -> None:
         await room.extend(2 * MIB)
 
 
-async def test_staging_is_refused_once_its_limit_is_passed() -> None:
-    ledger: Any = Ledger()
+async def test_staged_data_has_a_limit_of_its_own() -> None:
+    ledger: Any = Ledger(used_bytes=1000 * MIB)
     ledger.bytes_staged = 11 * MIB - 1
-    await unified().staging(ledger, image())
+    staging = image(status=Status.UPLOADING)
+    assert await unified().room_for(ledger, staging, "k", None)
     ledger.bytes_staged = 11 * MIB
 
     with pytest.raises(QuotaExceeded, match="image_stage_total"):
-        await unified().staging(ledger, image())
-    await limits().staging(ledger, image())
+        await unified().room_for(ledger, staging, "k", None)
+    assert ledger.limits_asked == [["image_stage_total"]] * 2
+
+
+async def test_keystone_is_asked_once_for_an_upload() -> None:
+    ledger: Any = Ledger()
+    limiter = Limiter(**dict.fromkeys(RESOURCES, 10))
+    asked = UnifiedLimits(LimitSettings(), limiter)
+
+    allowance = await asked.allowance("p1")
+    assert await asked.room_for(ledger, image(), "k", 5, allowance)
+    assert limiter.asked == 1
 
 
 async def test_usage_is_told_with_its_limits() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -233,17 +233,53 @@ class Images:
         *,
         settled_seconds: float = 10.0,
         scrub_after_seconds: float | None = None,
+        stores: Collection[str] | None = None,
     ) -> list[tuple[str, Location]]:
         """Locations whose data has to go, oldest first: those of deleted images, and those taken
         from living ones with delayed deletion. They cannot be restored any more.
 
         `settled_seconds` leaves alone what a running deletion may still put back;
-        `scrub_after_seconds` adds the delayed ones that have waited so long.
+        `scrub_after_seconds` adds the delayed ones that have waited so long; `stores` asks for
+        those alone that lie in these.
         """
         return await self._engine.write(
             lambda connection: deletion.doomed(
-                connection, limit, now, settled_seconds, scrub_after_seconds
+                connection, limit, now, settled_seconds, scrub_after_seconds, stores
             )
+        )
+
+    async def due(
+        self,
+        limit: int,
+        now: dt.datetime,
+        *,
+        settled_seconds: float = 10.0,
+        scrub_after_seconds: float | None = None,
+    ) -> list[tuple[str, Location]]:
+        """What `doomed` would give, without claiming any of it."""
+        return await self._engine.read(
+            lambda connection: deletion.doomed(
+                connection,
+                limit,
+                now,
+                settled_seconds,
+                scrub_after_seconds,
+                None,
+                claimed=False,
+            )
+        )
+
+    async def waiting(self, limit: int) -> list[tuple[Image, tuple[Location, ...]]]:
+        """Deleted images whose data waits for the scrubber, last deleted first, and where it is."""
+        return await self._engine.read(lambda connection: deletion.waiting(connection, limit))
+
+    async def undelete(self, image_id: str, *, now: dt.datetime) -> Image:
+        """Bring back an image whose data waits for the scrubber, with all the locations that it was
+        deleted with: active, or deactivated if it was that. Raises ImageNotFound for an id that
+        was never used, StatusConflict for an image that is not `pending_delete`, ScrubbingBegan
+        once a part of the data is being removed."""
+        return await self._engine.write(
+            lambda connection: deletion.undelete(connection, image_id, now=now)
         )
 
     async def list(self, query: ImageQuery, *, seen_by: Actor) -> list[Image]:

@@ -23,7 +23,7 @@ async def create(registry: Registry, actor: Actor, attributes: dict[str, Any]) -
     """A new, queued image with these attributes and custom properties.
 
     Raises ReadOnlyAttribute, ReservedAttribute, InvalidValue, OwnerRefused, PolicyRefused,
-    QuotaExceeded, DuplicateImage.
+    QuotaExceeded, DuplicateImage, IdentityUnavailable.
     """
     refuse_anonymous(actor)
     for name in attributes:
@@ -55,8 +55,8 @@ async def create(registry: Registry, actor: Actor, attributes: dict[str, Any]) -
     _permit(registry, actor, image, asked_visibility=values.get("visibility"))
     registry.limits.properties(properties)
     registry.limits.tags(image.tags)
-    await registry.limits.images(registry.catalog, image.owner)
-    await registry.catalog.images.create(image)
+    allowance = await registry.limits.allowance(image.owner)
+    await registry.catalog.images.create(image, limit=allowance.images)
     return image
 
 

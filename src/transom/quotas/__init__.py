@@ -1,5 +1,5 @@
 """Limits of projects: how much room is left."""
 
-from transom.quotas.limits import Limits, Room
+from transom.quotas.limits import Allowance, Limits, Room
 
-__all__ = ["Limits", "Room"]
+__all__ = ["Allowance", "Limits", "Room"]

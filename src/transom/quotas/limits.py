@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol, cast
 
+import msgspec
+
 from transom.errors import ConfigurationError, QuotaExceeded
-from transom.model.image import Image
+from transom.model.image import Image, Status
+from transom.model.limit import BytesLimit, CountLimit
 from transom.settings import LimitSettings, Settings
 
-STEP_BYTES = 64 * 1024 * 1024
-"""How much room data of unknown size asks for at a time."""
+AHEAD_BYTES_MAX = 64 * 1024 * 1024
+"""How much room data of unknown size takes beyond what it needs, at most."""
+_AHEAD_PART = 4
+"""It takes this part of what it needs, so that many together keep little room from each other."""
 
 _INTERNAL = "os_glance"
 
@@ -52,12 +57,20 @@ class Account(Protocol):
         ...
 
     async def reserve(
-        self, image_id: str, key: str, total_bytes: int, *, project: str, limit_bytes: int
-    ) -> None:
-        """Let the intake of an image under a key have so many bytes in all.
+        self,
+        image_id: str,
+        key: str,
+        needed_bytes: int,
+        wanted_bytes: int,
+        *,
+        project: str,
+        limits: Sequence[BytesLimit],
+    ) -> int:
+        """Let the intake of an image under a key have as many bytes in all as it wants, or as fit,
+        and at least what it needs; gives how many.
 
         Raises QuotaExceeded, and changes nothing, when the project's images and all its intakes
-        would pass the limit.
+        would pass a limit.
         """
         ...
 
@@ -71,8 +84,21 @@ class Ledger(Protocol):
         ...
 
 
+class Allowance(msgspec.Struct, frozen=True, kw_only=True):
+    """What a project may have at this moment; None or nothing = unlimited."""
+
+    images: CountLimit | None = None
+    """Number of images."""
+    uploading: CountLimit | None = None
+    """Number of images that data is coming in for."""
+    stored: tuple[BytesLimit, ...] = ()
+    """Bytes, when data goes into a store."""
+    staged: tuple[BytesLimit, ...] = ()
+    """Bytes, when data goes into the staging store."""
+
+
 class Room:
-    """Room for the data of one image in one store, taken from its project's limit as it is needed.
+    """Room for the data of one image in one store, taken from its project's limits as it is needed.
 
     What is granted is recorded in the catalog under the image and the key, where it counts against
     everyone else. The record goes with the intake: when the image becomes active its size counts
@@ -86,48 +112,38 @@ class Room:
         key: str,
         *,
         project: str,
-        limit_bytes: int,
+        limits: Sequence[BytesLimit],
         announced_bytes: int | None = None,
-        step_bytes: int = STEP_BYTES,
     ) -> None:
-        """`limit_bytes` 0 keeps account and refuses nothing."""
+        """Without limits it keeps account and refuses nothing."""
         self.granted_bytes = 0
         """Bytes that may be written without asking again."""
         self._catalog = catalog
         self._image_id = image.id
         self._key = key
         self._project = project
-        self._limit_bytes = limit_bytes
+        self._limits = limits
         self._announced_bytes = announced_bytes or 0
-        self._step_bytes = step_bytes
+
+    async def open(self) -> None:
+        """Have room for what is announced, all of it. Raises QuotaExceeded, also for data of unknown
+        size when nothing is left at all."""
+        await self._reserve(self._announced_bytes, self._announced_bytes)
 
     async def extend(self, needed_bytes: int) -> None:
         """Have room for so many bytes in all. Raises QuotaExceeded; what was granted stays."""
-        if needed_bytes <= self.granted_bytes:
-            return
-        if needed_bytes <= self._announced_bytes:
-            wanted_bytes = self._announced_bytes
-        else:
-            wanted_bytes = max(needed_bytes, self.granted_bytes + self._step_bytes)
-        while True:
-            try:
-                await self._reserve(wanted_bytes)
-            except QuotaExceeded:
-                if wanted_bytes == needed_bytes or needed_bytes <= self._announced_bytes:
-                    raise
-                # A whole step does not fit; perhaps what is needed now does.
-                wanted_bytes = needed_bytes
-            else:
-                self.granted_bytes = wanted_bytes
-                return
+        if needed_bytes > self.granted_bytes:
+            ahead_bytes = min(needed_bytes // _AHEAD_PART, AHEAD_BYTES_MAX)
+            await self._reserve(needed_bytes, needed_bytes + ahead_bytes)
 
-    async def _reserve(self, total_bytes: int) -> None:
-        await self._catalog.images.reserve(
+    async def _reserve(self, needed_bytes: int, wanted_bytes: int) -> None:
+        self.granted_bytes = await self._catalog.images.reserve(
             self._image_id,
             self._key,
-            total_bytes,
+            needed_bytes,
+            wanted_bytes,
             project=self._project,
-            limit_bytes=self._limit_bytes,
+            limits=self._limits,
         )
 
 
@@ -184,36 +200,53 @@ class Limits:
         """Number of locations that an image is to have. Raises QuotaExceeded."""
         _within("locations of an image", count, self._settings.image_locations_max)
 
-    async def images(self, catalog: Ledger, project: str | None) -> None:
-        """One more image of a project. The configuration sets no limit to their number."""
-
-    async def staging(self, catalog: Ledger, image: Image) -> None:
-        """Data is about to be staged for an image. The configuration sets no limit to that."""
+    async def allowance(self, project: str | None) -> Allowance:
+        """What a project may have. Raises IdentityUnavailable where Keystone keeps the limits."""
+        limit_bytes = self._settings.project_bytes_max
+        if not limit_bytes or project is None:
+            return Allowance()
+        all_bytes = BytesLimit(
+            name="bytes of all images of the project", bytes_max=limit_bytes, counts="all"
+        )
+        return Allowance(stored=(all_bytes,), staged=(all_bytes,))
 
     async def usage(self, catalog: Ledger, project: str | None) -> dict[str, dict[str, int]]:
         """Limit and usage of each resource that Keystone limits: none."""
         return {}
 
     async def room_for(
-        self, catalog: Ledger, image: Image, key: str, announced_bytes: int | None
+        self,
+        catalog: Ledger,
+        image: Image,
+        key: str,
+        announced_bytes: int | None,
+        allowance: Allowance | None = None,
     ) -> Room | None:
-        """Room for data of an image that is to be stored under a key; None = unlimited.
+        """Room for data of an image whose intake under a key has begun; None = unlimited.
 
         An announced size (bytes) is reserved at once, so that data which cannot fit is refused
-        before it is sent. Raises QuotaExceeded.
+        before it is sent. The limits are those of `allowance`, if it was asked for already, else
+        those of now. Raises QuotaExceeded, IdentityUnavailable.
         """
-        limit_bytes = self._settings.project_bytes_max
-        if not limit_bytes or image.owner is None:
+        if allowance is None:
+            allowance = await self.allowance(image.owner)
+        limits = allowance.staged if image.status is Status.UPLOADING else allowance.stored
+        if image.owner is None or not limits:
             return None
+        # Data of unknown size says how much it is by coming in.
+        is_known = announced_bytes is not None
         room = Room(
             catalog,
             image,
             key,
             project=image.owner,
-            limit_bytes=limit_bytes,
+            limits=[
+                msgspec.structs.replace(limit, is_exact=limit.is_exact or is_known)
+                for limit in limits
+            ],
             announced_bytes=announced_bytes,
         )
-        await room.extend(announced_bytes or 0)
+        await room.open()
         return room
 
 
