@@ -6,13 +6,14 @@ from typing import Self
 
 import sqlalchemy as sa
 
-from transom.catalog import metadef_tables as metadef_tables
 from transom.catalog import migrations
 from transom.catalog.engine import Engine
 from transom.catalog.identity import Identities
 from transom.catalog.images import Images
 from transom.catalog.intakes import Intakes
 from transom.catalog.members import Members
+from transom.catalog.metadef_loading import MetadefLoading
+from transom.catalog.metadefs import Metadefs
 from transom.catalog.processes import Processes
 from transom.catalog.tasks import Tasks
 from transom.settings import Settings
@@ -33,6 +34,8 @@ class Catalog:
         self.processes = Processes(engine)
         self.tasks = Tasks(engine)
         self.identity = Identities(engine)
+        self.metadefs = Metadefs(engine)
+        self.metadef_loading = MetadefLoading(engine)
 
     @classmethod
     def open(cls, settings: Settings) -> Self:

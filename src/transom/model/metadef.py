@@ -123,3 +123,28 @@ class TagQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the last tag of the page before."""
     sort_key: TagKey = "created_at"
     sort_dir: Direction = "desc"
+
+
+class LoadMode(StrEnum):
+    """What loading does where the catalog has a namespace of the name already."""
+
+    SKIP = "skip"
+    """Leave the namespace alone."""
+    MERGE = "merge"
+    """Add what the namespace does not have; what it has stays as it is."""
+    PREFER_NEW = "prefer-new"
+    """Add what the namespace does not have, and change what it has otherwise."""
+    REPLACE = "replace"
+    """Put the new namespace, as it is, in the place of the old one."""
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What loading one namespace came to."""
+
+    is_new: bool = False
+    is_replaced: bool = False
+    added: int = 0
+    """How many associations and definitions were added to a namespace that was there."""
+    changed: int = 0
+    """How many of those that were there were changed, the namespace's own fields counting as
+    one."""
