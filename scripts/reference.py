@@ -31,9 +31,6 @@ NOT_YET = frozenset(
     {
         "server.cors_allowed_origins",
         "server.self_url",
-        "stores.NAME.description",
-        "imports.plugins",
-        "imports.convert_to",
         "imports.allowed_schemes",
         "imports.allowed_ports",
         "imports.allowed_hosts",

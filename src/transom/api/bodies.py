@@ -258,6 +258,39 @@ class ImportInfo(Closed):
     import_methods: ImportMethods = msgspec.field(name="import-methods")
 
 
+class StoreInfo(Struct, kw_only=True):
+    """A store that data can be put into."""
+
+    id: Annotated[str, _is("Its name.", "fast")]
+    description: str | UnsetType = UNSET
+    default: Annotated[Literal["true"] | UnsetType, _is("Takes uploads that name no store.")] = (
+        UNSET
+    )
+    read_only: Annotated[Literal["true"] | UnsetType, _is("Takes no data.")] = msgspec.field(
+        name="read-only", default=UNSET
+    )
+
+
+class StoresInfo(Closed):
+    """The stores of this deployment, in configured order."""
+
+    stores: list[StoreInfo]
+
+
+class StoreDetail(StoreInfo, kw_only=True):
+    """A store, as administrators see it."""
+
+    type: Annotated[str, _is("Its driver.", "file")]
+    weight: Annotated[int, _is("Data in stores of higher weight is read first.")]
+    properties: Annotated[dict[str, Any], _is("What its driver tells of it.")]
+
+
+class StoresDetail(Closed):
+    """The stores of this deployment, as administrators see them."""
+
+    stores: list[StoreDetail]
+
+
 class ResourceUsage(Closed):
     """How much of a resource a project may have, and has."""
 
@@ -418,6 +451,7 @@ UPLOAD_PARAMETERS = (
 """The headers of an upload (API §9.1)."""
 
 DOWNLOAD_PARAMETERS = (
+    _query("prefer", "Stores to read from first, separated by commas; with several stores."),
     _header(
         "range",
         "The bytes that are wanted; one range at a time.",
@@ -428,4 +462,4 @@ DOWNLOAD_PARAMETERS = (
     _header("if-match", "Answer 412 when the `etag` is none of these."),
     _header("content-range", "What old clients send instead of `range`: `bytes 0-4/*`."),
 )
-"""The headers of a download (API §9.2; RFC 9110 §13, §14)."""
+"""The parameters of a download (API §9.2; RFC 9110 §13, §14)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from starlette.responses import PlainTextResponse, Response
 
@@ -10,6 +11,7 @@ from transom.api.call import Call, json_response
 from transom.errors import TransomError
 from transom.imports import enabled_methods
 from transom.settings import Settings
+from transom.stores import StoreFacts
 
 
 def version_ids(settings: Settings) -> list[str]:
@@ -91,3 +93,38 @@ async def import_info(call: Call) -> Response:
             }
         }
     )
+
+
+async def stores_info(call: Call) -> Response:
+    """`GET /v2/info/stores`: the stores that data can be put into (API §15)."""
+    await call.refuse_body()
+    stores = call.registry.stores
+    return json_response({"stores": [_store_view(stores.facts(name)) for name in stores.names]})
+
+
+async def stores_info_detail(call: Call) -> Response:
+    """`GET /v2/info/stores/detail`: the same with kind, weight and properties (API §15)."""
+    await call.refuse_body()
+    call.registry.policy.check(call.actor, "stores_info_detail", {})
+    stores = call.registry.stores
+    return json_response({"stores": [_store_detail(stores.facts(name)) for name in stores.names]})
+
+
+def _store_view(facts: StoreFacts) -> dict[str, Any]:
+    # Keys that say nothing are left out, and truth is a string: so clients of Glance expect it.
+    view: dict[str, Any] = {"id": facts.name}
+    if facts.description:
+        view["description"] = facts.description
+    if facts.is_default:
+        view["default"] = "true"
+    if not facts.is_writable:
+        view["read-only"] = "true"
+    return view
+
+
+def _store_detail(facts: StoreFacts) -> dict[str, Any]:
+    return _store_view(facts) | {
+        "type": facts.driver,
+        "weight": facts.weight,
+        "properties": facts.properties,
+    }

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from transom.api.call import Call, empty_response
 from transom.api.ranges import Span, is_unchanged, requested_span
 from transom.errors import IncompleteUpload, InvalidHeader, WrongContentType
-from transom.images.download import find_data, open_data
+from transom.images.download import find_data, open_data, preferred_stores
 from transom.images.upload import upload
 from transom.model.image import Image
 
@@ -75,6 +75,7 @@ async def data_download(call: Call) -> Response:
     """`GET` and `HEAD /v2/images/{image_id}/file` (API §9.2)."""
     await call.refuse_body()
     image = await find_data(call.registry, call.actor, call.params["image_id"])
+    prefer = preferred_stores(call.registry, call.actor, image, _preferred(call))
     if not image.locations or image.size is None:
         return empty_response()
     etag = f'"{image.os_hash_value}"' if image.os_hash_value else None
@@ -91,8 +92,15 @@ async def data_download(call: Call) -> Response:
     headers["content-length"] = str(span.length)
     if is_head:
         return Response(None, status, headers, OCTETS)
-    reader = await open_data(call.registry, image, offset=span.first, length=span.length)
+    reader = await open_data(
+        call.registry, image, offset=span.first, length=span.length, prefer=prefer
+    )
     return DataResponse(reader, status, headers, span.length)
+
+
+def _preferred(call: Call) -> list[str]:
+    names = ",".join(value for name, value in call.query if name == "prefer").split(",")
+    return [name.strip() for name in names if name.strip()]
 
 
 def _data_headers(image: Image, etag: str | None) -> dict[str, str]:

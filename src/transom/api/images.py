@@ -13,6 +13,7 @@ from transom.images.delete import delete
 from transom.images.listing import list_images
 from transom.images.show import show
 from transom.images.update import update
+from transom.images.withdraw import withdraw
 from transom.imports import enabled_methods
 
 
@@ -75,4 +76,11 @@ async def image_reactivate(call: Call) -> Response:
     """`POST /v2/images/{image_id}/actions/reactivate` (API §13)."""
     await call.refuse_body()
     await reactivate(call.registry, call.actor, call.params["image_id"])
+    return empty_response()
+
+
+async def image_withdraw(call: Call) -> Response:
+    """`DELETE /v2/stores/{store_id}/{image_id}` (API §14)."""
+    await call.refuse_body()
+    await withdraw(call.registry, call.actor, call.params["image_id"], call.params["store_id"])
     return empty_response()

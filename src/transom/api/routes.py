@@ -12,6 +12,8 @@ from transom.api.discovery import (
     health,
     import_info,
     readiness,
+    stores_info,
+    stores_info_detail,
     usage_info,
     version_choices,
     version_list,
@@ -27,6 +29,7 @@ from transom.api.images import (
     image_reactivate,
     image_show,
     image_update,
+    image_withdraw,
 )
 from transom.api.members import (
     member_add,
@@ -114,11 +117,21 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", f"{IMAGE}/members/{{member_id}}", member_remove,
           "Withdraw an image from a project", 204, since="2.1", action="delete_member",
           errors=(400, 403, 404)),
+    # stores
+    Route("DELETE", "/v2/stores/{store_id}/{image_id}", image_withdraw,
+          "Delete the data of an image from one store", 204, since="2.10",
+          action="delete_image_location", errors=(400, 403, 404, 409, 500, 503),
+          when=Settings.announces_stores),
     # discovery
     Route("GET", "/v2/info/import", import_info, "List the import methods", since="2.6",
           answer=bodies.ImportInfo, errors=(400,)),
     Route("GET", "/v2/info/usage", usage_info, "Show what your project uses of its limits",
           since="2.13", answer=bodies.UsageInfo, errors=(400,), tells_methods=False),
+    Route("GET", "/v2/info/stores", stores_info, "List the stores", since="2.8",
+          answer=bodies.StoresInfo, errors=(400,), when=Settings.announces_stores),
+    Route("GET", "/v2/info/stores/detail", stores_info_detail, "List the stores with details",
+          since="2.15", action="stores_info_detail", answer=bodies.StoresDetail,
+          errors=(400, 403), when=Settings.announces_stores),
     Route("GET", "/v2/schemas/{name}", schema_show, "Show a schema", answer=bodies.Schema,
           errors=(400, 404)),
     Route("GET", "/v2/schemas/metadefs/{name}", metadef_schema_show,

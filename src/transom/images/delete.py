@@ -29,7 +29,7 @@ async def delete(registry: Registry, actor: Actor, image_id: str) -> None:
     registry.policy.check_image(actor, "delete_image", image)
     if image.protected:
         raise ImageProtected(image_id)
-    delayed = registry.settings.delete.delayed and bool(image.locations)
+    delayed = registry.settings.delete.delayed
     before = await registry.catalog.images.delete(image_id, now=now(), delayed=delayed)
     _log.info("image.deleted", image_id=image_id, delayed=delayed)
     if not delayed:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
+from typing import Self
+
 import structlog
 
-from transom.errors import DataNotFound, ImageDeactivated, StoreUnavailable, TransomError
+from transom.errors import (
+    DataNotFound,
+    ImageDeactivated,
+    InvalidQuery,
+    StoreUnavailable,
+    TransomError,
+)
 from transom.model.actor import Actor
 from transom.model.image import Image, Location, Status
 from transom.registry import Registry
@@ -26,19 +35,45 @@ async def find_data(registry: Registry, actor: Actor, image_id: str) -> Image:
     return image
 
 
+def preferred_stores(
+    registry: Registry, actor: Actor, image: Image, names: Sequence[str]
+) -> tuple[str, ...]:
+    """The stores that the caller wants the data from, if it may choose (API §9.2).
+
+    Raises PolicyRefused, ImageNotFound, and InvalidQuery for a store that is not configured or
+    where there is no choice.
+    """
+    if not names:
+        return ()
+    if not registry.announces_stores:
+        raise InvalidQuery("prefer", "there is one store only; leave the parameter out.")
+    registry.policy.check_image(actor, "download_from_store", image)
+    for name in names:
+        if name not in registry.stores.names:
+            known = ", ".join(registry.stores.names)
+            raise InvalidQuery("prefer", f"there is no store '{name}'; use some of {known}.")
+    return tuple(names)
+
+
 async def open_data(
-    registry: Registry, image: Image, *, offset: int = 0, length: int | None = None
+    registry: Registry,
+    image: Image,
+    *,
+    offset: int = 0,
+    length: int | None = None,
+    prefer: Sequence[str] = (),
 ) -> Reader:
     """A Reader of the image's bytes from the best store that can give them now.
 
-    Stores are tried by weight, highest first; one that fails gives way to the next. Raises
-    DataNotFound when no store has the data, StoreUnavailable when one may have it later.
+    Stores in `prefer` are tried first, in that order, then the others by weight, highest first; one
+    that fails before its first byte gives way to the next. Raises DataNotFound when no store has
+    the data, StoreUnavailable when one may have it later.
     """
     failure: TransomError | None = None
-    for location in by_weight(registry, image):
+    for location in _in_order(registry, image, prefer):
         try:
             store = registry.stores.get(location.store)
-            return await store.read(location.key, offset=offset, length=length)
+            return await _begun(await store.read(location.key, offset=offset, length=length))
         except KeyMissing:
             _log.error("image.data_missing", image_id=image.id, store=location.store)
         except TransomError as error:
@@ -47,6 +82,47 @@ async def open_data(
     if failure is None:
         raise DataNotFound(image.id)
     raise StoreUnavailable("all", "no location of the image can be read") from failure
+
+
+def _in_order(registry: Registry, image: Image, prefer: Sequence[str]) -> list[Location]:
+    locations = by_weight(registry, image)
+    if prefer:
+        rank = {name: position for position, name in reversed(list(enumerate(prefer)))}
+        locations.sort(key=lambda location: rank.get(location.store, len(prefer)))
+    return locations
+
+
+async def _begun(reader: Reader) -> Reader:
+    """The reader, after its first piece was there. Raises what the first piece raised."""
+    pieces = aiter(reader)
+    try:
+        first = await anext(pieces, None)
+    except BaseException:
+        await reader.close()
+        raise
+    return _BegunReader(reader, pieces, first)
+
+
+class _BegunReader:
+    """A Reader whose first piece has been read already."""
+
+    __slots__ = ("_first", "_pieces", "_reader")
+
+    def __init__(self, reader: Reader, pieces: AsyncIterator[bytes], first: bytes | None) -> None:
+        self._reader = reader
+        self._pieces = pieces
+        self._first = first
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        first, self._first = self._first, None
+        return await anext(self._pieces) if first is None else first
+
+    async def close(self) -> None:
+        """Free what the reader holds."""
+        await self._reader.close()
 
 
 def by_weight(registry: Registry, image: Image) -> list[Location]:

@@ -16,3 +16,6 @@ FAILED_IMPORT = "os_glance_failed_import"
 
 LAST_ERROR = "os_glance_last_error"
 """Why the last import failed, in one sentence; shown as `last_error`."""
+
+DELETED_FROM = "os_glance_deleted_from"
+"""On tombstones whose data waits for the scrubber: the status before, unless it was `active`."""

@@ -11,6 +11,8 @@ import importlib
 from pathlib import Path
 from typing import Self, cast
 
+import msgspec
+
 from transom.errors import ConfigurationError, UnknownStore
 from transom.settings import Settings, StoreSettings
 from transom.stores.store import Store
@@ -23,6 +25,18 @@ DRIVERS: dict[str, str] = {
 
 STAGING = "staging"
 """Name of the staging store in messages, when it is a folder of its own."""
+
+
+class StoreFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is told of a store to those who look for one (API §15)."""
+
+    name: str
+    driver: str
+    description: str
+    weight: int
+    is_default: bool
+    is_writable: bool
+    properties: dict[str, object]
 
 
 class Stores:
@@ -70,6 +84,17 @@ class Stores:
         """Where data waits for its import."""
         return self._staging
 
+    @property
+    def every(self) -> tuple[Store, ...]:
+        """Every store once, in configured order; the staging store last if it is none of them."""
+        stores = {id(store): store for store in (*self._named.values(), self._staging)}
+        return tuple(stores.values())
+
+    def find(self, name: str) -> Store:
+        """The store of that name as the catalog knows it, staging included. Raises
+        UnknownStore."""
+        return self._staging if name == self._staging.name else self.get(name)
+
     def get(self, name: str) -> Store:
         """The store of that name. Raises UnknownStore."""
         try:
@@ -86,6 +111,19 @@ class Stores:
         self.get(name)
         return self._settings[name]
 
+    def facts(self, name: str) -> StoreFacts:
+        """What is told of a store. Raises UnknownStore."""
+        store, settings = self.get(name), self._settings[name]
+        return StoreFacts(
+            name=name,
+            driver=settings.driver,
+            description=settings.description,
+            weight=settings.weight,
+            is_default=name == self._default,
+            is_writable=store.features.writable,
+            properties=store.properties(),
+        )
+
     def weight(self, name: str) -> int:
         """Locations in stores of higher weight are read first; a store unknown here weighs 0."""
         known = self._settings.get(name)
@@ -97,9 +135,7 @@ class Stores:
 
     async def close(self) -> None:
         """Free what the stores hold; harmless when called twice."""
-        for store in {
-            id(store): store for store in (*self._named.values(), self._staging)
-        }.values():
+        for store in self.every:
             await store.close()
 
 

@@ -29,6 +29,8 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     """`local_path` gives a path that this process can open."""
     lists: bool = True
     """`list` and `list_partial` tell all that is there."""
+    shared: bool = True
+    """Other processes see the same objects."""
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +158,11 @@ class Store(Protocol):
 
     def list_partial(self) -> AsyncIterator[Entry]:
         """All partial objects, with their tokens, in no order."""
+        ...
+
+    def properties(self) -> dict[str, object]:
+        """What administrators are told of the store (API §15), under the names that Glance has for
+        its kind; nothing secret."""
         ...
 
     def url(self, key: str) -> str:

@@ -103,7 +103,7 @@ class Shelf:
 class MemoryStore:
     """A store that forgets. Made from (name, settings, data folder); the folder is not used."""
 
-    features = Features(writable=True, resumable=True, local_paths=False, lists=True)
+    features = Features(writable=True, resumable=True, local_paths=False, lists=True, shared=False)
 
     def __init__(self, name: str, settings: StoreSettings, data: Path) -> None:
         """Raises ConfigurationError for options that it does not know."""
@@ -161,6 +161,10 @@ class MemoryStore:
                 modified_at=data.modified_at,
                 token=f"{key}~{data.serial}",
             )
+
+    def properties(self) -> dict[str, object]:
+        """Nothing that Glance has a name for."""
+        return {}
 
     def url(self, key: str) -> str:
         """`memory://<store>/<key>`."""

@@ -12,7 +12,7 @@ from transom.errors import StoreFailed
 from transom.stores.drivers.file.folder import Folder
 from transom.stores.threads import run_to_end, settled
 
-_PIECE_BYTES = 512 * 1024
+PIECE_BYTES = 512 * 1024
 _PIECES_AHEAD = 2
 _AHEAD_BYTES_MAX = 64 * 1024 * 1024
 """What all readers of a store together may read ahead; beyond it a reader goes piece by piece."""
@@ -39,7 +39,7 @@ class FileReader:
         self._in_a_row = 0
         self._can_ask = _NOWAIT is not None
         self._is_closed = False
-        if end - begin > _PIECE_BYTES and hasattr(os, "posix_fadvise"):
+        if end - begin > PIECE_BYTES and hasattr(os, "posix_fadvise"):
             # Doubles the kernel's own read-ahead.
             os.posix_fadvise(self._fd, begin, end - begin, os.POSIX_FADV_SEQUENTIAL)
 
@@ -82,7 +82,7 @@ class FileReader:
     def _is_in_memory(self, offset: int) -> bool:
         """Whether the first and the last byte of the piece at `offset` can be had without waiting
         for the disk; nearly always, all that is between them can then, too."""
-        last = min(offset + _PIECE_BYTES, self._end) - 1
+        last = min(offset + PIECE_BYTES, self._end) - 1
         return self._has(offset) and self._has(last)
 
     def _has(self, offset: int) -> bool:
@@ -101,7 +101,7 @@ class FileReader:
         self._in_a_row += 1
         if self._in_a_row % _PIECES_IN_A_ROW == 0:
             await asyncio.sleep(0)
-        size_bytes = min(_PIECE_BYTES, self._end - self._at)
+        size_bytes = min(PIECE_BYTES, self._end - self._at)
         try:
             piece = _read_all(self._fd, self._at, size_bytes)
         except OSError as error:
@@ -119,7 +119,7 @@ class FileReader:
             self._read_piece()
 
     def _read_piece(self) -> None:
-        size_bytes = min(_PIECE_BYTES, self._end - self._at)
+        size_bytes = min(PIECE_BYTES, self._end - self._at)
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._folder.io, _read_all, self._fd, self._at, size_bytes)
         self._ahead.append((future, size_bytes))

@@ -16,7 +16,7 @@ import structlog
 from transom.errors import StoreFailed, StoreRefused, StoreUnavailable
 from transom.settings import StoreSettings
 from transom.stores.drivers.file.folder import MARK, NO_PERMISSION, Folder, remove
-from transom.stores.drivers.file.reader import FileReader
+from transom.stores.drivers.file.reader import PIECE_BYTES, FileReader
 from transom.stores.drivers.file.writer import FileWriter
 from transom.stores.keys import checked_key, is_key
 from transom.stores.options import refuse_unknown_options
@@ -92,6 +92,14 @@ class FileStore:
         """All partial objects, with their tokens, also those that are being written now."""
         async for entry in self._listed(self._scan_partial()):
             yield entry
+
+    def properties(self) -> dict[str, object]:
+        """The folder, the bytes of one read, and that files have no holes."""
+        return {
+            "data_dir": str(self._folder.root),
+            "chunk_size": PIECE_BYTES,
+            "thin_provisioning": False,
+        }
 
     def url(self, key: str) -> str:
         """`file:///<path>/ab/abcdef…`."""
