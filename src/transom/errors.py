@@ -16,6 +16,7 @@ row for each class, and a test compares the two.
     │   ├── FormatsMissing          data for an image without disk_format or container_format
     │   ├── SizeMismatch            more or fewer bytes than announced
     │   ├── UnknownStore            a store that is not configured
+    │   ├── StoresDisagree          stores that keep images in different formats
     │   ├── UrlRefused              a URL that this deployment does not read from
     │   ├── FetchFailed             a URL that gave no data
     │   │   └── SourceChanged       … or other data in its middle; begin anew
@@ -82,11 +83,15 @@ row for each class, and a test compares the two.
     │   ├── ImageTooLarge
     │   ├── QuotaExceeded
     │   ├── BodyTooLarge
+    │   ├── ArchiveTooLarge         far more comes out of it than is in it
+    │   ├── ScratchFull             no room on the local disk to work on an image
     │   └── StoreFull
     ├── UnsupportedMedia
     │   ├── WrongContentType
     │   ├── WrongPatchType
     │   ├── FormatMismatch
+    │   ├── BadArchive              damaged, or not of a kind that can be unpacked
+    │   ├── ConversionFailed
     │   └── UnsafeImage
     ├── RangeNotSatisfiable
     ├── RequestIdTooLong
@@ -101,7 +106,7 @@ row for each class, and a test compares the two.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class TransomError(Exception):
@@ -256,6 +261,18 @@ class SourceChanged(FetchFailed):
 
 class ChecksumMissing(Invalid):
     """The checksum file does not name the file, or is none."""
+
+
+class StoresDisagree(Invalid):
+    """Stores that keep images in different formats: an image has one format and one hash."""
+
+    def __init__(self, formats: Mapping[str, str]) -> None:
+        kept = ", ".join(f"{store} {each or 'as imported'}" for store, each in formats.items())
+        super().__init__(
+            f"These stores keep images in different formats ({kept}); import to stores that agree, "
+            "and make a second image for the others."
+        )
+        self.stores = tuple(formats)
 
 
 class ProjectMismatch(Invalid):
@@ -810,6 +827,32 @@ class StoreFull(OverLimit):
         self.store = store
 
 
+class ArchiveTooLarge(OverLimit):
+    """What comes out of an archive is more than so many times what is in it."""
+
+    def __init__(self, kind: str, ratio_max: int) -> None:
+        super().__init__(
+            f"The {kind} archive unpacks to more than {ratio_max} times its size; import the data "
+            "unpacked, or ask an operator to raise the ratio."
+        )
+        self.kind = kind
+        self.ratio_max = ratio_max
+
+
+class ScratchFull(OverLimit):
+    """The local disk has no room to work on the image (bytes)."""
+
+    retryable = True
+
+    def __init__(self, needed_bytes: int, free_bytes: int) -> None:
+        super().__init__(
+            f"Converting the image needs {needed_bytes} bytes on the local disk, {free_bytes} are "
+            "free; try again later, or ask an operator to make room."
+        )
+        self.needed_bytes = needed_bytes
+        self.free_bytes = free_bytes
+
+
 class UnsupportedMedia(TransomError):
     """The content is not of the kind it has to be."""
 
@@ -836,6 +879,25 @@ class FormatMismatch(UnsupportedMedia):
         )
         self.declared = declared
         self.detected = detected
+
+
+class BadArchive(UnsupportedMedia):
+    """An archive that is damaged, or not of a kind that can be unpacked."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(f"The {kind} archive cannot be unpacked: {reason}.")
+        self.kind = kind
+        self.reason = reason
+
+
+class ConversionFailed(UnsupportedMedia):
+    """The image cannot be brought into the format that the store or the service keeps."""
+
+    def __init__(self, source: str, target: str, reason: str) -> None:
+        super().__init__(f"The image cannot be converted from {source} to {target}: {reason}.")
+        self.source = source
+        self.target = target
+        self.reason = reason
 
 
 class UnsafeImage(UnsupportedMedia):

@@ -27,6 +27,10 @@ DISK_FORMATS = (
     "ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop",
 )  # fmt: skip
 CONTAINER_FORMATS = ("ami", "ari", "aki", "bare", "ovf", "ova", "docker", "compressed")
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*"
+)
+_PROXY = re.compile(r"http://([^\s/@]+@)?(\[[0-9A-Fa-f:.]+\]|[^\s/@:\[\]]+):\d{1,5}/?")
 _STORE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -38,6 +42,7 @@ def doc(text: str, *, secret: bool = False) -> msgspec.Meta:
 Count = Annotated[int, msgspec.Meta(ge=-1)]
 Bytes = Annotated[int, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
+ConvertTo = Literal["", "raw", "qcow2", "vmdk", "vhdx"]
 
 
 class Group(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
@@ -55,6 +60,13 @@ class Server(Group, frozen=True):
         msgspec.Meta(ge=1, le=256),
         doc("Processes that serve requests. 1 serves from the main process itself."),
     ] = 1
+    worker: Annotated[
+        bool,
+        doc(
+            "Work on tasks (imports, copies) too. With `false` other processes must: `transom worker`, "
+            "or replicas that do."
+        ),
+    ] = True
     public_url: Annotated[
         str,
         doc("Base of absolute URLs in answers. Empty: scheme and host of the request."),
@@ -149,6 +161,13 @@ class StoreSettings(Group, frozen=True):
             "images at a power failure does not matter; Glance behaves as if it were off."
         ),
     ] = True
+    convert_to: Annotated[
+        ConvertTo,
+        doc(
+            "Format that imports into this store are converted to. Empty: as "
+            "`imports.convert_to` says."
+        ),
+    ] = ""
     options: Annotated[
         dict[str, Any], doc("Further keys of the driver, as the driver's page names them.")
     ] = msgspec.field(default_factory=dict)
@@ -175,17 +194,117 @@ class Imports(Group, frozen=True):
         "copy-image",
         "glance-download",
     )
-    plugins: Annotated[tuple[str, ...], doc("Import plugins, in this order.")] = ()
-    convert_to: Annotated[str, doc("Format that imports are converted to. Empty: none.")] = ""
-    allowed_schemes: Annotated[tuple[str, ...], doc("Schemes of URLs to import from.")] = (
-        "http",
-        "https",
-    )
-    allowed_ports: Annotated[tuple[int, ...], doc("Ports of such URLs; empty = all.")] = (80, 443)
-    allowed_hosts: Annotated[
-        tuple[str, ...], doc("Hosts of such URLs; empty = all public ones. May be private.")
+    plugins: Annotated[
+        tuple[str, ...],
+        doc(
+            "What is done to imported data on its way to the stores, in this order: "
+            "`image_decompression`, `image_conversion`, `inject_image_metadata`, `no_op`."
+        ),
     ] = ()
-    disallowed_hosts: Annotated[tuple[str, ...], doc("Hosts that are refused.")] = ()
+    tasks_max: Annotated[
+        Annotated[int, msgspec.Meta(ge=1)],
+        doc("Tasks that one process works on at a time."),
+    ] = 4
+    task_hours: Annotated[
+        Annotated[float, msgspec.Meta(gt=0)],
+        doc("How long a task can be looked up after its end, in hours."),
+    ] = 48.0
+    convert_to: Annotated[
+        ConvertTo,
+        doc(
+            "Format that imports are converted to, by `qemu-img`. Empty: none, or `raw` if "
+            "`plugins` names `image_conversion`. Where `plugins` does not, converting comes last."
+        ),
+    ] = ""
+    decompression_ratio_max: Annotated[
+        Annotated[int, msgspec.Meta(ge=0)],
+        doc(
+            "How many times its size an archive may unpack to, beyond 64 MiB; 0 = any. "
+            "`limits.image_size_bytes_max` holds too."
+        ),
+    ] = 200
+    conversion_memory_bytes_max: Annotated[
+        Annotated[int, msgspec.Meta(ge=268435456)],
+        doc("Address space of one `qemu-img`, in bytes."),
+    ] = 2147483648
+    conversion_cpu_seconds_max: Annotated[
+        Annotated[int, msgspec.Meta(ge=1)],
+        doc("Processor time that converting one image may take, in seconds."),
+    ] = 14400
+    inject: Annotated[
+        dict[str, str],
+        doc("Properties that `inject_image_metadata` sets, over those that the image has."),
+    ] = msgspec.field(default_factory=dict)
+    inject_ignore_roles: Annotated[
+        tuple[str, ...], doc("Roles whose imports `inject_image_metadata` leaves alone.")
+    ] = ("admin",)
+    allowed_schemes: Annotated[
+        tuple[Literal["http", "https"], ...],
+        doc("Schemes of URLs that Transom reads from; empty = both."),
+    ] = ("http", "https")
+    allowed_ports: Annotated[
+        tuple[Annotated[int, msgspec.Meta(ge=1, le=65535)], ...],
+        doc("Ports of such URLs, the scheme's own where they name none; empty = all."),
+    ] = (80, 443)
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        doc(
+            "Names, addresses and networks of such URLs, and no others; these may be private. `*` "
+            "stands for all public hosts. Empty = all public hosts."
+        ),
+    ] = ()
+    disallowed_hosts: Annotated[
+        tuple[str, ...],
+        doc("Names, addresses and networks to refuse among the public hosts."),
+    ] = ()
+    proxy: Annotated[
+        str,
+        doc(
+            "HTTP proxy to read URLs through, `http://[user:password@]host:port`. `environment`: as "
+            "HTTP_PROXY, HTTPS_PROXY and NO_PROXY say. Empty: none.",
+            secret=True,
+        ),
+    ] = ""
+    connect_timeout_seconds: Annotated[
+        Annotated[float, msgspec.Meta(gt=0)],
+        doc("Longest time to find and reach the host of a URL, in seconds."),
+    ] = 10.0
+    read_timeout_seconds: Annotated[
+        Annotated[float, msgspec.Meta(gt=0)],
+        doc("Longest time to wait for an answer, or for the next bytes of one, in seconds."),
+    ] = 30.0
+    rate_bytes_min: Annotated[
+        Bytes,
+        doc(
+            "Bytes a second below which a source counts as broken, over `read_timeout_seconds`; "
+            "0 = none."
+        ),
+    ] = 1024
+    retries_max: Annotated[
+        Annotated[int, msgspec.Meta(ge=0)],
+        doc(
+            "Failures in a row, without a mebibyte between them, that are tried again before a "
+            "source is given up."
+        ),
+    ] = 8
+    retry_seconds: Annotated[
+        Seconds,
+        doc(
+            "Bound of the first pause before a retry, in seconds. It doubles with each failure, and "
+            "the pause is a random part of it."
+        ),
+    ] = 0.5
+    retry_seconds_max: Annotated[
+        Seconds,
+        doc("Longest pause before a retry, also where the source asks for more, in seconds."),
+    ] = 60.0
+    parallel_ranges: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=16)],
+        doc(
+            "Connections to read one large source with, where it allows that; each takes up to "
+            "4 MiB of memory."
+        ),
+    ] = 4
 
 
 class LimitSettings(Group, frozen=True):
@@ -503,6 +622,7 @@ def _check(settings: Settings) -> None:
                 "administrator, so only a loopback address is allowed."
             )
     _check_images(settings)
+    _check_imports(settings.imports)
     scheme = settings.database.url.partition(":")[0]
     if scheme not in ("sqlite", "postgresql"):
         raise ConfigurationError(
@@ -546,6 +666,34 @@ def _check_images(settings: Settings) -> None:
         )
 
 
+def _check_imports(imports: Imports) -> None:
+    for key, hosts in (
+        ("allowed_hosts", imports.allowed_hosts),
+        ("disallowed_hosts", imports.disallowed_hosts),
+    ):
+        for host in hosts:
+            if not (host == "*" and key == "allowed_hosts") and not _is_host(host):
+                raise ConfigurationError(
+                    f"imports.{key}: {host!r} is neither a host name, an address nor a network; "
+                    "give for example mirror.example.org, 192.0.2.7 or 10.1.0.0/16."
+                )
+    if imports.proxy not in ("", "environment") and not _PROXY.fullmatch(imports.proxy):
+        raise ConfigurationError(
+            "imports.proxy: give http://host:port, with user:password@ before the host if the "
+            "proxy asks for them, or environment."
+        )
+
+
+def _is_host(text: str) -> bool:
+    """True for a network, an address, and a name that cannot be taken for either."""
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        name = text.lower().removesuffix(".")
+        return bool(_HOST_NAME.fullmatch(name)) and not name.rpartition(".")[2].isdecimal()
+    return True
+
+
 def options() -> Iterator[tuple[str, str, object, str, bool]]:
     """Every key as (dotted name, type, default, documentation, is secret), in order."""
     for group in msgspec.structs.fields(Settings):
@@ -580,9 +728,11 @@ def _options_of(prefix: str, kind: type[Group]) -> Iterator[tuple[str, str, obje
 def _type_name(kind: Any) -> str:
     origin = typing.get_origin(kind)
     if origin is Literal:
-        return " or ".join(f"`{value}`" for value in typing.get_args(kind))
+        return " or ".join(f"`{value}`" if value else "empty" for value in typing.get_args(kind))
     if origin is tuple:
         return f"list of {_type_name(_plain(typing.get_args(kind)[0]))}"
+    if origin is dict and typing.get_args(kind)[1] is str:
+        return "table of text"
     return {str: "text", int: "integer", float: "number", bool: "true or false"}.get(kind, "table")
 
 
@@ -601,6 +751,8 @@ def shown(settings: Settings) -> str:
                 later.append((key, item))
             elif field.name == "named":
                 later.extend((f"stores.{name}", store) for name, store in item.items())
+            elif isinstance(item, dict) and field.name != "options":
+                lines.append(f"{field.name} = {_toml(item)}")
             elif isinstance(item, dict):
                 for option, setting in item.items():
                     hidden = re.search(r"secret|password|token|key$", option) is not None
@@ -628,6 +780,9 @@ def _masked(value: str) -> str:
 
 
 def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        items = ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items())
+        return f"{{ {items} }}" if items else "{}"
     if isinstance(value, tuple | list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     return json.dumps(value, ensure_ascii=False)

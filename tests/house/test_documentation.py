@@ -54,14 +54,15 @@ def _is_read(name: str) -> bool:
     holders = [group.rpartition(".")[2]]
     # A group is often handed on as `settings`, which tells whose key it is only where one has it.
     holders += ["settings", "_settings"] if len(same) == 1 else []
-    below = ROOT / "src/transom"
+    source = ROOT / "src/transom"
+    places = [source]
     if group == "stores.NAME":
-        holders, below = ["settings", "known"], below / "stores"
+        holders, places = ["settings", "known"], [source / "stores", source / "imports/plugins"]
     read = re.compile(rf"(?<!\w)(?:{'|'.join(holders)})\.{key}\b")
     return any(
         read.search(text)
         for path, text in texts(".py").items()
-        if below in path.parents
+        if any(below in path.parents for below in places)
         and (path.name != "settings.py" or re.search(rf"\bself\.{group}\.{key}\b", text))
     )
 

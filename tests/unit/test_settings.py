@@ -111,6 +111,14 @@ def test_what_is_shown_can_be_read_again(tmp_path: Path) -> None:
     assert settings.load(file, tmp_path / "data") == first
 
 
+def test_a_table_of_properties_is_shown_so_that_it_can_be_read_again(tmp_path: Path) -> None:
+    first = load(tmp_path, '[imports.inject]\n"os type" = "linux"\nnote = "a \\"b\\""\n')
+    file = tmp_path / "again.toml"
+    file.write_text(settings.shown(first), encoding="utf-8")
+    assert settings.load(file, tmp_path / "data") == first
+    assert first.imports.inject == {"os type": "linux", "note": 'a "b"'}
+
+
 def test_every_key_says_what_it_means() -> None:
     for name, kind, _default, text, _secret in settings.options():
         assert text, name

@@ -18,6 +18,8 @@ _log = structlog.get_logger(__name__)
 INSPECTABLE = frozenset({"raw", "qcow2", "vhd", "vhdx", "vmdk", "vdi", "qed", "iso", "gpt", "luks"})
 """Formats that can be recognised (lifecycle §7.1)."""
 
+TAIL_BYTES = 1536
+"""The end of the data that is looked at in any case."""
 _VIRTUAL_SIZE_MAX = 2**63 - 1
 """What the catalog can hold, and more than any hypervisor takes."""
 _TOLERANT_OF_MBR = frozenset({"aki", "ari"})
@@ -38,10 +40,14 @@ class Inspection:
         *,
         verify: bool = True,
         gpt_checks_nonfatal: Collection[str] = (),
+        is_exact: bool = False,
     ) -> None:
         """With `verify` off, data of another format than declared is accepted; unsafe data never
-        is. `gpt_checks_nonfatal` names safety checks of GPT disks that only warn: `mbr`."""
+        is. `gpt_checks_nonfatal` names safety checks of GPT disks that only warn: `mbr`.
+        `is_exact` is for who goes on to read the disk: whatever `verify` says, data of a known
+        format is not raw (but a partition table is no format), and only raw data is raw."""
         self._disk_format = disk_format
+        self._is_exact = is_exact
         self._verify = verify
         self._gpt_checks_nonfatal = frozenset(gpt_checks_nonfatal)
         self._is_looking = container_format == "bare" and disk_format is not None
@@ -68,6 +74,13 @@ class Inspection:
             self._recognition = Recognition()
         self._recognition.take(chunk)
 
+    def skip(self, size_bytes: int) -> None:
+        """Count the next bytes without a look at them. Only while satisfied, and only if at least
+        TAIL_BYTES are taken afterwards."""
+        self._size_bytes += size_bytes
+        if self._recognition is not None:
+            self._recognition.skip(size_bytes)
+
     def verdict(self) -> int | None:
         """The virtual size in bytes, or None when there is none to tell; call it after the last
         byte, once. Raises UnsafeImage, FormatMismatch."""
@@ -84,20 +97,24 @@ class Inspection:
         [*others, first] = found
         if not others and first.name == self._disk_format:
             return _known(first.virtual_size_bytes)
-        if not others and self._disk_format == "raw":
+        if (
+            not others
+            and self._disk_format == "raw"
+            and (first.name == "gpt" or not self._is_exact)
+        ):
             return self._size_bytes
         return self._mismatch("+".join(each.name for each in found))
 
     def _unrecognized(self) -> int | None:
         if self._disk_format == "raw":
             return self._size_bytes
-        if self._disk_format in INSPECTABLE:
+        if self._is_exact or self._disk_format in INSPECTABLE:
             return self._mismatch("raw")
         return None
 
     def _mismatch(self, detected: str) -> int | None:
         declared = self._disk_format or ""
-        if self._verify:
+        if self._verify or self._is_exact:
             raise FormatMismatch(declared, detected)
         _log.warning("format.mismatch_accepted", declared=declared, detected=detected)
         return None

@@ -54,6 +54,10 @@ class Recognition:
             for each in self._long:
                 each.take(chunk)
 
+    def skip(self, size_bytes: int) -> None:
+        """Count the next bytes without a look at them, when satisfied."""
+        self._size_bytes += size_bytes
+
     def finish(self) -> list[Recognized]:
         """Every format found; empty means raw. Nothing may be taken afterwards."""
         if not self._is_head_taken:
