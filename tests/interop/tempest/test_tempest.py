@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from tests.interop.tempest.harness import (
     COMPUTE,
     COMPUTE_WITH_SNAPSHOTS,
     ENFORCING,
+    FORMATS,
+    LIMITS,
     SETTINGS,
     Deployment,
     Setting,
@@ -32,7 +35,11 @@ COMPUTE_IMAGES = (
 )
 """The tests of the image view that need no server."""
 COMPUTE_DELETES = r"^tempest\.api\.compute\.images.*ImagesDeleteNegativeTestJSON"
+UNIFIED_LIMITS = r"^tempest\.scenario\.test_unified_limits"
+IMAGE_FORMATS = r"ImagesFormatTest\.test_accept"
 IN_FULL = os.environ.get("TRANSOM_TEMPEST") == "full"
+KEPT = os.environ.get("TRANSOM_TEMPEST_KEEP", "")
+"""A folder to keep every outcome in."""
 
 
 def run(folder: Path, setting: Setting, pattern: str) -> None:
@@ -43,7 +50,9 @@ def run(folder: Path, setting: Setting, pattern: str) -> None:
         deployment.stop()
     print(f"{setting.name} {pattern}: {score(outcomes)}")
     assert any(outcome["status"] == "success" for outcome in outcomes.values()), outcomes
-    wrong = judge(outcomes)
+    if KEPT:
+        Path(KEPT, f"{setting.name}.json").write_text(json.dumps(outcomes))
+    wrong = judge(setting, outcomes)
     assert not wrong, "\n\n".join(wrong)
 
 
@@ -70,3 +79,12 @@ def test_the_image_api_passes(tmp_path: Path, setting: Setting) -> None:
 @pytest.mark.skipif(not IN_FULL, reason="`make tempest` runs it")
 def test_the_roles_pass(tmp_path: Path) -> None:
     run(tmp_path, ENFORCING, PLUGIN)
+
+
+@pytest.mark.skipif(not IN_FULL, reason="`make tempest` runs it")
+def test_images_of_every_format_are_taken_or_refused(tmp_path: Path) -> None:
+    run(tmp_path, FORMATS, IMAGE_FORMATS)
+
+
+def test_limits_of_keystone_are_kept(tmp_path: Path) -> None:
+    run(tmp_path, LIMITS, UNIFIED_LIMITS)
