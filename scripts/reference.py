@@ -31,10 +31,6 @@ NOT_YET = frozenset(
     {
         "server.cors_allowed_origins",
         "server.self_url",
-        "imports.allowed_schemes",
-        "imports.allowed_ports",
-        "imports.allowed_hosts",
-        "imports.disallowed_hosts",
         "images.hash_locations",
         "cache.path",
         "cache.size_bytes_max",

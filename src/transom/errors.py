@@ -20,7 +20,7 @@ row for each class, and a test compares the two.
     │   ├── UrlRefused              a URL that this deployment does not read from
     │   ├── FetchFailed             a URL that gave no data
     │   │   └── SourceChanged       … or other data in its middle; begin anew
-    │   ├── ChecksumMissing         a checksum file that does not name the file
+    │   ├── ChecksumsUnreadable     a file that is no list of digests
     │   ├── ProjectMismatch         the path names another project than the token
     │   └── IncompleteUpload        the client left before the end
     ├── Unauthenticated             no token, or a bad one
@@ -259,8 +259,17 @@ class SourceChanged(FetchFailed):
         super().__init__(message, retryable=True)
 
 
-class ChecksumMissing(Invalid):
-    """The checksum file does not name the file, or is none."""
+class ChecksumsUnreadable(Invalid):
+    """What lies behind the URL of the checksums is no list of digests."""
+
+    def __init__(
+        self,
+        message: str = (
+            "The checksum file cannot be read: give the URL of a list of digests and file names, as "
+            "sha256sum writes it."
+        ),
+    ) -> None:
+        super().__init__(message)
 
 
 class StoresDisagree(Invalid):
