@@ -650,6 +650,7 @@ async def test_what_is_wanted_is_granted_as_far_as_it_fits(catalog: Catalog) -> 
     assert await reserve(catalog, taken, "key", 60, at_most(100), wanted=200) == 100
     with pytest.raises(QuotaExceeded):
         await reserve(catalog, taken, "key", 101, at_most(100), wanted=200)
+    assert (await catalog.images.usage("mine")).bytes_reserved == 0, "what is refused keeps nothing"
     # The narrowest of several limits counts.
     limits = at_most(500) + at_most(120, "stored") + at_most(0, "staged")
     with pytest.raises(QuotaExceeded):
@@ -718,12 +719,13 @@ async def test_reservations_of_many_at_once_never_pass_the_limit(catalog: Catalo
             try:
                 await reserve(catalog, taken[number], f"k{number}", total, at_most(300))
             except QuotaExceeded:
-                break
+                return 0
             got = total
         return got
 
     granted = await asyncio.gather(*(grow(number) for number in range(12)))
-    assert sum(granted) == 300
+    # Six get all they need: what is refused is left to the others.
+    assert sorted(granted) == [0] * 6 + [50] * 6
     assert (await catalog.images.usage("mine")).bytes_reserved == 300
 
 
@@ -746,7 +748,8 @@ async def test_fifty_of_unknown_size_pass_an_inexact_limit_with_one_at_most(
         return 40
 
     sizes = await asyncio.gather(*(grow(number) for number in range(50)))
-    assert 0 < sum(sizes) <= 300 + 40
+    # As many as fit one after the other, or a few less: what is on its way takes a little ahead.
+    assert 300 - 2 * 50 <= sum(sizes) <= 300 + 40
     usage = await catalog.images.usage("mine")
     assert (usage.bytes_total, usage.bytes_reserved) == (sum(sizes), 0)
 

@@ -13,10 +13,10 @@ from sqlalchemy import Connection
 from transom.catalog import deletion, intakes, withdrawal
 from transom.catalog.engine import Engine, is_duplicate
 from transom.catalog.intakes import IntakeKind, Usage
+from transom.catalog.known import Known
 from transom.catalog.pages import Pages
 from transom.catalog.rows import (
     COLUMNS,
-    image_of,
     is_storable,
     location_row,
     moment_of,
@@ -42,7 +42,13 @@ from transom.catalog.visibility import (
     member_id,
     project_of,
 )
-from transom.errors import DuplicateImage, ImageChanged, ImageNotFound, StatusConflict
+from transom.errors import (
+    DuplicateImage,
+    ImageChanged,
+    ImageNotFound,
+    QuotaExceeded,
+    StatusConflict,
+)
 from transom.model.actor import Actor
 from transom.model.image import GONE, TRANSITIONS, Image, Location
 from transom.model.limit import BytesLimit, CountLimit
@@ -54,7 +60,7 @@ class Images:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._moment = moment_of(engine.dialect)
+        self._known = Known(moment_of(engine.dialect))
         self._pages = Pages(engine.dialect)
         self._gets: dict[str, Prepared] = {}
 
@@ -84,7 +90,7 @@ class Images:
         rows = await self._engine.read(lambda connection: statement.rows(connection, values))
         if not rows:
             raise ImageNotFound(image_id)
-        return image_of(rows[0], self._moment)
+        return self._known.image(rows[0])
 
     async def replace(self, before: Image, after: Image) -> Image:
         """Write what differs between the two, if the image still is as `before`; gives `after`
@@ -173,9 +179,10 @@ class Images:
         limits: Sequence[BytesLimit],
     ) -> int:
         """Count bytes in all for the running intake against its project: as many as are wanted, or
-        as fit, at least what is needed; gives how many. Never shrinks. Exact when many reserve at
-        once. Raises QuotaExceeded, ImageDeletedMeanwhile, StatusConflict."""
-        return await self._engine.write(
+        as fit, at least what is needed; gives how many. Exact when many reserve at once. An intake
+        that is refused keeps nothing: it is to be given up. Raises QuotaExceeded,
+        ImageDeletedMeanwhile, StatusConflict."""
+        granted = await self._engine.write(
             lambda connection: intakes.reserve(
                 connection,
                 image_id,
@@ -186,6 +193,9 @@ class Images:
                 limits=limits,
             )
         )
+        if isinstance(granted, QuotaExceeded):
+            raise granted
+        return granted
 
     async def usage(self, project: str) -> Usage:
         """What the project's images use (lifecycle §5)."""
@@ -269,9 +279,14 @@ class Images:
             )
         )
 
-    async def waiting(self, limit: int) -> list[tuple[Image, tuple[Location, ...]]]:
-        """Deleted images whose data waits for the scrubber, last deleted first, and where it is."""
-        return await self._engine.read(lambda connection: deletion.waiting(connection, limit))
+    async def waiting(
+        self, *, image_id: str | None = None, limit: int = 1000
+    ) -> list[tuple[Image, tuple[Location, ...]]]:
+        """Deleted images whose data waits for the scrubber, last deleted first, and where it is;
+        with `image_id`, that one alone."""
+        return await self._engine.read(
+            lambda connection: deletion.waiting(connection, image_id, limit)
+        )
 
     async def undelete(self, image_id: str, *, now: dt.datetime) -> Image:
         """Bring back an image whose data waits for the scrubber, with all the locations that it was
@@ -288,8 +303,8 @@ class Images:
         rows = await self._engine.read(
             lambda connection: self._pages.rows(connection, query, seen_by)
         )
-        moment = self._moment
-        return [image_of(row, moment) for row in rows]
+        image = self._known.image
+        return [image(row) for row in rows]
 
     def _get_statement(self, caller: str) -> Prepared:
         member = member_id() if caller in ("admin", "project") else sa.null()

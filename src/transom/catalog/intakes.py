@@ -225,8 +225,9 @@ def reserve(
     *,
     project: str,
     limits: Sequence[BytesLimit],
-) -> int:
-    """Grow the reservation of one intake within the limits of its project; gives what it is now."""
+) -> int | QuotaExceeded:
+    """Grow the reservation of one intake within the limits of its project; gives what it is now, or
+    why there is none any more."""
     # Two intakes of one project must not both find the same room free.
     lock(connection, f"usage of {project}")
     row = connection.execute(
@@ -242,20 +243,27 @@ def reserve(
         raise ImageDeletedMeanwhile(image_id)
     if row.reserved_bytes is None:
         raise StatusConflict(image_id, "upload data to", row.status)
-    granted_bytes = wanted_bytes
+    granted_bytes = max(wanted_bytes, row.reserved_bytes)
+    refusal: QuotaExceeded | None = None
     for limit in limits:
         others_bytes = used_bytes(connection, project, limit.counts)
         if row.kind in _KINDS[limit.counts]:
             others_bytes -= row.reserved_bytes
-        granted_bytes = min(granted_bytes, _room(limit, others_bytes, needed_bytes, wanted_bytes))
-    if granted_bytes <= row.reserved_bytes:
-        return int(row.reserved_bytes)
-    connection.execute(
-        sa.update(intakes)
-        .where(intakes.c.image_id == image_id, intakes.c.key == key)
-        .values(reserved_bytes=granted_bytes)
-    )
-    return granted_bytes
+        try:
+            room_bytes = _room(limit, others_bytes, needed_bytes, wanted_bytes)
+        except QuotaExceeded as over:
+            # Its data will be thrown away. Did it keep its room until then, many that grow at once
+            # could all be refused for the sake of each other.
+            refusal, granted_bytes = over, 0
+            break
+        granted_bytes = min(granted_bytes, max(room_bytes, row.reserved_bytes))
+    if granted_bytes != row.reserved_bytes:
+        connection.execute(
+            sa.update(intakes)
+            .where(intakes.c.image_id == image_id, intakes.c.key == key)
+            .values(reserved_bytes=granted_bytes)
+        )
+    return refusal or int(granted_bytes)
 
 
 def refuse_more(

@@ -69,8 +69,8 @@ class Account(Protocol):
         """Let the intake of an image under a key have as many bytes in all as it wants, or as fit,
         and at least what it needs; gives how many.
 
-        Raises QuotaExceeded, and changes nothing, when the project's images and all its intakes
-        would pass a limit.
+        Raises QuotaExceeded when the project's images and all its intakes would pass a limit; the
+        intake then has nothing any more.
         """
         ...
 
@@ -131,7 +131,7 @@ class Room:
         await self._reserve(self._announced_bytes, self._announced_bytes)
 
     async def extend(self, needed_bytes: int) -> None:
-        """Have room for so many bytes in all. Raises QuotaExceeded; what was granted stays."""
+        """Have room for so many bytes in all. Raises QuotaExceeded; the intake is to be given up."""
         if needed_bytes > self.granted_bytes:
             ahead_bytes = min(needed_bytes // _AHEAD_PART, AHEAD_BYTES_MAX)
             await self._reserve(needed_bytes, needed_bytes + ahead_bytes)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.interop.keystone.conftest import Opened
+from tests.interop.keystone.conftest import SERVICE_PASSWORD, Opened
 from tests.interop.keystone.server import Cloud, KeystoneServer
+from tests.support import postgres
+from tests.support.catalogs import DIALECTS
+from tests.support.raw_http import RawConnection
+from tests.support.server import Client, ServerProcess, told
 from transom.errors import IdentityUnavailable
 
 pytestmark = pytest.mark.interop
@@ -95,3 +104,276 @@ async def test_without_an_image_service_limits_cannot_be_known(
 ) -> None:
     with pytest.raises(IdentityUnavailable, match="no service of type image"):
         await opened(keystone.url).limits_of("a project")
+
+
+# --- over HTTP -------------------------------------------------------------------------------------
+
+MIB = 1024 * 1024
+
+AT_ONCE = 50
+
+
+@pytest.fixture(params=DIALECTS)
+def transom(
+    request: pytest.FixtureRequest, keystone: KeystoneServer, service: str, tmp_path: Path
+) -> Iterator[ServerProcess]:
+    """A server that keeps Keystone's limits, on either database."""
+    identity = {
+        "auth_url": keystone.url,
+        "username": "transom",
+        "password": SERVICE_PASSWORD,
+        "use_limits": True,
+    }
+    config: dict[str, dict[str, object]] = {
+        "identity": {"backend": "keystone", "keystone": identity},
+        "images": {"verify_formats": False},
+    }
+    if request.param == "postgresql":
+        config["database"] = {"url": postgres.cluster().database()}
+    with ServerProcess(tmp_path / "transom", config) as server:
+        yield server
+
+
+class Tenant:
+    """A member of a project of its own, with limits of its own."""
+
+    def __init__(self, cloud: Cloud, service: str, server: ServerProcess, **limits: int) -> None:
+        self.name = f"tenant-{uuid.uuid4().hex[:6]}"
+        self.project = cloud.project(self.name)
+        cloud.user(self.name, "a password", project=self.project, roles=["member"])
+        self.token = cloud.token(self.name, "a password", project=self.name)
+        self.client = server.client(self.token)
+        self.client.http.timeout = 120
+        self.server = server
+        self._cloud = cloud
+        self._ids = {
+            name: limit(cloud, service, self.project, name, value) for name, value in limits.items()
+        }
+
+    def change(self, **limits: int) -> None:
+        """Change limits."""
+        for name, value in limits.items():
+            body = {"limit": {"resource_limit": value}}
+            self._cloud.call("PATCH", f"/limits/{self._ids[name]}", body)
+
+    def usage(self) -> dict[str, tuple[int, int]]:
+        """Limit and usage of each resource."""
+        answer = self.client.get("/v2/info/usage")
+        assert answer.status_code == 200, told(answer)
+        return {
+            name: (each["limit"], each["usage"]) for name, each in answer.json()["usage"].items()
+        }
+
+    def queued(self) -> str:
+        """A new image."""
+        return str(self.client.create(disk_format="raw", container_format="bare")["id"])
+
+    def put(self, image_id: str, size: int, *, announced: bool = True) -> int:
+        """Upload data; the status of the answer."""
+        data = b"x" * size
+        pieces = (data[at : at + 65536] for at in range(0, size, 65536))
+        return self.client.put_data(image_id, data if announced else pieces).status_code
+
+    def at_once(self, call: Callable[[Client, int], int], count: int = AT_ONCE) -> Counter[int]:
+        """The statuses of calls that are made at the same moment, each by a client of its own."""
+        statuses: list[int] = []
+        barrier = threading.Barrier(count)
+
+        def one(number: int) -> None:
+            client = self.server.client(self.token)
+            client.http.timeout = 120
+            barrier.wait(60)
+            statuses.append(call(client, number))
+
+        threads = [threading.Thread(target=one, args=(number,)) for number in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(180)
+        assert len(statuses) == count
+        return Counter(statuses)
+
+
+def images_of(tenant: Tenant) -> list[dict[str, Any]]:
+    """All its images."""
+    images: list[dict[str, Any]] = tenant.client.get("/v2/images?limit=1000").json()["images"]
+    return images
+
+
+def test_usage_is_told_to_every_token_of_a_project(
+    cloud: Cloud, service: str, transom: ServerProcess
+) -> None:
+    tenant = Tenant(cloud, service, transom, image_size_total=7, image_count_total=5)
+    assert tenant.usage() == {
+        "image_size_total": (7, 0),
+        "image_stage_total": (1000, 0),
+        "image_count_total": (5, 0),
+        "image_count_uploading": (50, 0),
+    }
+    first, _ = tenant.queued(), tenant.queued()
+    assert tenant.put(first, 3 * MIB - 1) == 204
+    assert tenant.usage()["image_size_total"] == (7, 2)
+    assert tenant.usage()["image_count_total"] == (5, 2)
+    tenant.change(image_size_total=-1)
+    assert tenant.usage()["image_size_total"] == (-1, 2)
+    assert tenant.client.delete(f"/v2/images/{first}").status_code == 204
+    assert tenant.usage()["image_size_total"] == (-1, 0)
+    assert tenant.usage()["image_count_total"] == (5, 1)
+    # Another project has its own, and a token without a project has none.
+    assert Tenant(cloud, service, transom).usage()["image_count_total"] == (100, 0)
+    unscoped = transom.client(cloud.token(tenant.name, "a password"))
+    assert unscoped.get("/v2/info/usage").json() == {"usage": {}}
+    assert transom.client().get("/v2/info/usage").status_code == 401
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        assert tenant.client.request(method, "/v2/info/usage").status_code == 404
+
+
+def test_fifty_creations_at_once_never_pass_the_number_of_images(
+    cloud: Cloud, service: str, transom: ServerProcess
+) -> None:
+    tenant = Tenant(cloud, service, transom, image_count_total=7)
+
+    statuses = tenant.at_once(lambda client, _: client.post("/v2/images", json={}).status_code)
+
+    assert statuses == {201: 7, 413: AT_ONCE - 7}
+    assert tenant.usage()["image_count_total"] == (7, 7)
+    refused = tenant.client.post("/v2/images", json={})
+    assert refused.status_code == 413
+    assert "image_count_total" in refused.text
+    images = tenant.client.list_ids()
+    assert tenant.client.delete(f"/v2/images/{images[0]}").status_code == 204
+    assert tenant.client.post("/v2/images", json={}).status_code == 201
+
+
+def test_fifty_uploads_at_once_never_pass_the_size_of_all(
+    cloud: Cloud, service: str, transom: ServerProcess
+) -> None:
+    tenant = Tenant(cloud, service, transom, image_size_total=9)
+    ids = [tenant.queued() for _ in range(AT_ONCE)]
+    data = b"x" * MIB
+
+    statuses = tenant.at_once(lambda client, number: client.put_data(ids[number], data).status_code)
+
+    # Sizes count in whole MiB: nine of them, and the rest of the tenth that rounds down.
+    assert statuses == {204: 9, 413: AT_ONCE - 9}
+    assert tenant.usage()["image_size_total"] == (9, 9)
+    assert tenant.usage()["image_count_uploading"] == (50, 0)
+    states = Counter(image["status"] for image in images_of(tenant))
+    assert states == {"active": 9, "queued": AT_ONCE - 9}
+    active = next(image for image in images_of(tenant) if image["status"] == "active")
+    assert tenant.client.delete(f"/v2/images/{active['id']}").status_code == 204
+    refused = [image["id"] for image in images_of(tenant) if image["status"] == "queued"]
+    assert tenant.put(refused[0], MIB) == 204, "what was deleted is given back"
+    assert tenant.put(refused[1], MIB) == 413
+
+
+def test_fifty_uploads_of_unknown_size_pass_it_with_one_of_them_at_most(
+    cloud: Cloud, service: str, transom: ServerProcess
+) -> None:
+    tenant = Tenant(cloud, service, transom, image_size_total=4)
+    ids = [tenant.queued() for _ in range(AT_ONCE)]
+
+    def chunked(client: Client, number: int) -> int:
+        return client.put_data(ids[number], iter([b"x" * 262_144] * 8)).status_code
+
+    statuses = tenant.at_once(chunked)
+
+    # Two MiB each. All but the last to grow fit below five MiB, as when one comes after the other.
+    assert set(statuses) == {204, 413}
+    assert 1 <= statuses[204] <= 3, statuses
+    assert tenant.usage()["image_size_total"] == (4, 2 * statuses[204])
+    # What was refused holds nothing back.
+    waiting = [image["id"] for image in images_of(tenant) if image["status"] == "queued"]
+    assert len(waiting) == AT_ONCE - statuses[204]
+    for image_id in waiting[: 3 - statuses[204]]:
+        assert tenant.put(image_id, 2 * MIB, announced=False) == 204
+    assert tenant.put(waiting[-1], 1, announced=False) == 413
+    assert tenant.usage()["image_size_total"] == (4, 6)
+
+
+def test_fifty_uploads_at_once_never_pass_the_number_of_uploads(
+    cloud: Cloud, service: str, transom: ServerProcess
+) -> None:
+    tenant = Tenant(cloud, service, transom, image_count_uploading=6)
+    ids = [tenant.queued() for _ in range(AT_ONCE)]
+    go_on = threading.Event()
+    refused = threading.Semaphore(0)
+
+    def slow(client: Client, number: int) -> int:
+        def pieces() -> Iterator[bytes]:
+            yield b"x" * 1000
+            assert go_on.wait(60)
+            yield b"x"
+
+        status = client.put_data(ids[number], pieces()).status_code
+        refused.release()
+        return status
+
+    def watch() -> None:
+        # Everyone but six has been refused while those six are under way.
+        for _ in range(AT_ONCE - 6):
+            assert refused.acquire(timeout=60)
+        seen.append(tenant.usage()["image_count_uploading"])
+        go_on.set()
+
+    seen: list[tuple[int, int]] = []
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    statuses = tenant.at_once(slow)
+    watcher.join(60)
+
+    assert seen == [(6, 6)]
+    assert statuses == {204: 6, 413: AT_ONCE - 6}
+    assert tenant.usage()["image_count_uploading"] == (6, 0)
+    states = Counter(image["status"] for image in images_of(tenant))
+    assert states == {"active": 6, "queued": AT_ONCE - 6}
+
+
+def test_what_a_client_cancels_is_given_back(
+    cloud: Cloud, service: str, transom: ServerProcess
+) -> None:
+    tenant = Tenant(cloud, service, transom, image_size_total=3, image_count_uploading=1)
+    given_up, other = tenant.queued(), tenant.queued()
+    with RawConnection(transom.port) as connection:
+        connection.send(
+            f"PUT /v2/images/{given_up}/file HTTP/1.1\r\nHost: x\r\n"
+            f"X-Auth-Token: {tenant.token}\r\nContent-Type: application/octet-stream\r\n"
+            f"Content-Length: {3 * MIB}\r\n\r\n".encode()
+        )
+        connection.send(b"x" * 100_000)
+        deadline = time.monotonic() + 20
+        while tenant.usage()["image_count_uploading"] != (1, 1):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert tenant.put(other, 1) == 413, "one at a time"
+        tenant.change(image_count_uploading=2)
+        assert tenant.put(other, 2 * MIB) == 413, "the announced size is kept for the first"
+        tenant.change(image_count_uploading=1)
+    # The client has left in the middle of its data.
+    deadline = time.monotonic() + 20
+    while tenant.usage()["image_count_uploading"] != (1, 0):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert tenant.client.show(given_up)["status"] == "queued"
+    assert tenant.put(other, 3 * MIB) == 204
+    assert tenant.usage()["image_size_total"] == (3, 3)
+
+
+def test_limits_that_cannot_be_read_stop_what_they_limit_and_nothing_else(
+    cloud: Cloud, keystone: KeystoneServer, service: str, transom: ServerProcess
+) -> None:
+    tenant = Tenant(cloud, service, transom)
+    image_id = tenant.queued()
+    keystone.stop()
+    try:
+        for answer in (
+            tenant.client.get("/v2/info/usage"),
+            tenant.client.post("/v2/images", json={}),
+            tenant.client.put_data(image_id, b"x"),
+        ):
+            assert answer.status_code == 503, told(answer)
+            assert int(answer.headers["retry-after"]) > 0
+        assert tenant.client.show(image_id)["status"] == "queued"
+        assert tenant.client.get(f"/v2/images/{image_id}/file").status_code == 204
+    finally:
+        keystone.start()
