@@ -30,6 +30,10 @@ _GROUPS: Final = {
     "image_data": ("image data", "Upload and download the bytes of images."),
     "members": ("members", "Share images with other projects."),
     "tags": ("tags", "Short words on images, for finding them."),
+    "metadefs": (
+        "metadata definitions",
+        "What properties things in a cloud may carry, and what they mean.",
+    ),
     "discovery": ("discovery", "What this service offers, and how it is."),
     "schemas": ("schemas", "JSON schemas of the documents, as clients fetch them."),
     "openapi": ("documents", "This API, described."),
@@ -46,6 +50,11 @@ _FACES: Final = {
 _PATH_WORDS: Final = {
     "image_id": "Id of the image.",
     "key": "Name of the metadata item.",
+    "namespace_name": "Name of the namespace, percent-encoded UTF-8.",
+    "object_name": "Name of the object, percent-encoded UTF-8.",
+    "property_name": "Name of the property, percent-encoded UTF-8.",
+    "resource_type": "Name of the resource type, percent-encoded UTF-8.",
+    "tag_name": "The tag, percent-encoded UTF-8.",
     "member_id": "Id of the project that the image is shared with.",
     "project_id": "Id of the project of the token.",
     "tag": "The tag, percent-encoded UTF-8.",

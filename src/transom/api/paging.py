@@ -71,14 +71,25 @@ def image_query(pairs: Pairs, limits: LimitSettings) -> ImageQuery:
 
 def page_size(text: str | None, limits: LimitSettings) -> int:
     """The length of the page that `limit` asks for. Raises InvalidQuery."""
+    number = count(text)
+    return limits.page_size_default if number is None else min(number, limits.page_size_max)
+
+
+def count(text: str | None, *, at_least: int = 0) -> int | None:
+    """The number that `limit` gives; None when it is not given. Raises InvalidQuery."""
     if text is None:
-        return limits.page_size_default
+        return None
     if not re.fullmatch(r"\s*[+-]?[0-9]{1,30}\s*", text, re.ASCII):
         raise InvalidQuery("limit", f"'{text:.40}' is not an integer")
     number = int(text)
-    if number < 0:
-        raise InvalidQuery("limit", "it must be 0 or more")
-    return min(number, limits.page_size_max)
+    if number < at_least:
+        raise InvalidQuery("limit", f"it must be {at_least} or more")
+    return min(number, _BIGINT - 1)
+
+
+def choice(asked: dict[str, str], name: str, allowed: tuple[str, ...]) -> str | None:
+    """One of the words that a parameter may be; None when it is not given. Raises InvalidQuery."""
+    return _choice(asked, name, allowed) if name in asked else None
 
 
 def links(path: str, pairs: Pairs, next_marker: str | None) -> dict[str, str]:

@@ -31,6 +31,13 @@ from transom.api.images import (
     image_update,
     image_withdraw,
 )
+from transom.api.imports import (
+    data_stage,
+    image_events,
+    image_import,
+    image_task_cancel,
+    image_task_list,
+)
 from transom.api.members import (
     member_add,
     member_list,
@@ -38,11 +45,13 @@ from transom.api.members import (
     member_show,
     member_update,
 )
+from transom.api.metadef_routes import METADEF_ROUTES
 from transom.api.openapi import openapi
 from transom.api.problems import PATCH_TYPES
 from transom.api.route import Route
 from transom.api.schemas import metadef_schema_show, schema_show
 from transom.api.tags import tag_add, tag_remove
+from transom.api.tasks import task_delete, task_list, task_show
 from transom.settings import Settings
 
 IMAGE = "/v2/images/{image_id}"
@@ -98,6 +107,27 @@ ROUTES: tuple[Route, ...] = (
           also=(204, 206, 304), action="download_image", parameters=bodies.DOWNLOAD_PARAMETERS,
           answer_headers=("content-md5", "etag", "accept-ranges", "content-range"),
           errors=(400, 403, 404, 412, 416, 503)),
+    Route("PUT", f"{IMAGE}/stage", data_stage, "Stage the data of an image for an import", 204,
+          since="2.6", action="modify_image", parameters=bodies.STAGE_PARAMETERS, body=bytes,
+          body_types=OCTETS, errors=(400, 403, 404, 409, 410, 413, 415, 500, 503)),
+    Route("POST", f"{IMAGE}/import", image_import, "Import the data of an image", 202,
+          since="2.6", action="modify_image", parameters=bodies.IMPORT_PARAMETERS,
+          body=bodies.ImageImport, errors=(400, 403, 404, 409, 413)),
+    Route("GET", f"{IMAGE}/tasks", image_task_list, "List the tasks of an image", since="2.12",
+          action="get_image", answer=bodies.ImageTasks, errors=(400, 404), tells_methods=False),
+    Route("POST", f"{IMAGE}/tasks/{{task_id}}/cancel", image_task_cancel,
+          "End a task of an image", 202, since="2.17", action="modify_image",
+          errors=(400, 403, 404)),
+    Route("GET", f"{IMAGE}/events", image_events, "Follow an image and its tasks", since="2.17",
+          action="get_image", answer=str, answer_type="text/event-stream", errors=(400, 404)),
+    # tasks
+    Route("GET", "/v2/tasks", task_list, "List tasks", since="2.2", action="tasks_api_access",
+          parameters=bodies.TASK_PARAMETERS, open_query=True, answer=bodies.Tasks,
+          errors=(400, 403)),
+    Route("GET", "/v2/tasks/{task_id}", task_show, "Show a task", since="2.2",
+          action="tasks_api_access", answer=bodies.Task, errors=(400, 403, 404)),
+    Route("DELETE", "/v2/tasks/{task_id}", task_delete, "Refused: tasks expire by themselves", 204,
+          since="2.2", action="tasks_api_access", errors=(403, 405)),
     # tags
     Route("PUT", f"{IMAGE}/tags/{{tag}}", tag_add, "Put a tag on an image", 204,
           action="modify_image", errors=(400, 403, 404, 409, 413)),
@@ -137,6 +167,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v2/schemas/metadefs/{name}", metadef_schema_show,
           "Show a schema of metadata definitions", since="2.2", answer=bodies.Schema,
           errors=(400, 404)),
+    *METADEF_ROUTES,
     *IDENTITY_ROUTES,
     *COMPUTE_ROUTES,
 )  # fmt: skip

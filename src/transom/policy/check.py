@@ -8,9 +8,15 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from transom.errors import ConfigurationError, ImageNotFound, PolicyRefused
+from transom.errors import (
+    ConfigurationError,
+    ImageNotFound,
+    NamespaceNotFound,
+    PolicyRefused,
+)
 from transom.model.actor import Actor
 from transom.model.image import Image
+from transom.model.metadef import Namespace
 from transom.policy.book import RuleBook, read_checks
 from transom.policy.judge import Caller, credentials
 from transom.policy.rules import MUTATING, PROJECT_RULES
@@ -84,6 +90,22 @@ class Policy:
         self.check_scope(actor, rule)
         if rule == "get_image" or not self.allows_image(actor, "get_image", image):
             raise ImageNotFound(image.id)
+        raise PolicyRefused(rule)
+
+    def check_namespace(self, actor: Actor, rule: str, namespace: Namespace) -> None:
+        """As `check`, about something in a namespace of metadata definitions.
+
+        Raises NamespaceNotFound when the actor may not even see the namespace, so that a refusal
+        never tells that it exists (API §1.4); else PolicyRefused.
+        """
+        target = namespace_target(namespace)
+        if self.allows(actor, rule, target):
+            return
+        self.check_scope(actor, rule)
+        if rule == "get_metadef_namespace" or not self.allows(
+            actor, "get_metadef_namespace", target
+        ):
+            raise NamespaceNotFound(namespace.namespace)
         raise PolicyRefused(rule)
 
     def visible(self, actor: Actor, images: Iterable[Image]) -> list[Image]:
@@ -179,6 +201,15 @@ class Policy:
         # Neither project nor roles: an unscoped token. Callers without identity are not that; for
         # them the rule itself decides.
         return actor.project_id is not None or bool(actor.roles) or actor.is_anonymous
+
+
+def namespace_target(namespace: Namespace) -> dict[str, object]:
+    """What rules may ask about a namespace and all that stands in it (API §22)."""
+    return {
+        "project_id": namespace.owner,
+        "visibility": str(namespace.visibility),
+        "namespace": namespace.namespace,
+    }
 
 
 class _OwnCredentials(Mapping[str, object]):
