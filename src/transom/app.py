@@ -17,6 +17,8 @@ from transom.auth import open_authenticator
 from transom.catalog import Catalog
 from transom.errors import TransomError
 from transom.images.sweep import join, sweep
+from transom.imports.engine import Engine
+from transom.imports.work import sweep_tasks
 from transom.policy import Policy
 from transom.policy.protections import Protections
 from transom.quotas import Limits
@@ -59,6 +61,8 @@ class App:
     compute: Server | None = None
     """The listener of the Compute view at an address of its own."""
     serving: asyncio.Task[None] | None = None
+    worker: Engine | None = None
+    """Works on tasks, unless other processes do."""
 
     @classmethod
     def build(cls, settings: Settings) -> App:
@@ -73,6 +77,9 @@ class App:
         await join(self.registry)
         self.tasks.append(asyncio.create_task(self._beat(), name="lease"))
         self.tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
+        if self.registry.settings.server.worker:
+            self.worker = Engine(self.registry)
+            await self.worker.start()
         bind = self.registry.settings.compute.bind
         if bind:
             self.compute = listener(self.face.at_compute_bind, bind, with_lifespan=False)
@@ -83,6 +90,8 @@ class App:
         if self.compute is not None and self.serving is not None:
             stop(self.compute)
             await self.serving
+        if self.worker is not None:
+            await self.worker.stop()
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -104,6 +113,7 @@ class App:
         while True:
             try:
                 await sweep(self.registry)
+                await sweep_tasks(self.registry)
             except TransomError as error:
                 _log.warning("sweep.failed", reason=str(error))
             await asyncio.sleep(SWEEP_SECONDS)

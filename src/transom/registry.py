@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,3 +29,5 @@ class Registry:
     identity: Authenticator
     process_id: str
     announces_stores: bool
+    work_waits: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a task was remembered, so that the worker of this process looks at once."""

@@ -17,7 +17,8 @@ from transom.api.route import Parameter
 from transom.model.query import SORT_KEYS
 
 
-def _is(text: str, example: Any = None) -> Meta:
+def described(text: str, example: Any = None) -> Meta:
+    """What a value is, and one that it could have."""
     return Meta(description=text, examples=None if example is None else [example])
 
 
@@ -29,7 +30,7 @@ _ID = "b2173dd3-7ad6-4362-baa6-a68bce3565cb"
 Text = Annotated[str, Meta(pattern=_PLAIN)]
 Name = Annotated[str, Meta(max_length=255, pattern=_PLAIN)]
 Uuid = Annotated[str, Meta(pattern=_UUID)]
-Time = Annotated[dt.datetime, _is("UTC, in whole seconds.", "2026-01-31T08:00:00Z")]
+Time = Annotated[dt.datetime, described("UTC, in whole seconds.", "2026-01-31T08:00:00Z")]
 Visibility = Literal["private", "shared", "community", "public"]
 MemberStatus = Literal["pending", "accepted", "rejected"]
 Size = Annotated[int, Meta(ge=0)]
@@ -64,90 +65,99 @@ class PerType:
 class Location(Closed):
     """One place that holds the data of an image."""
 
-    url: Annotated[str, _is("Where the data is.")]
-    metadata: Annotated[dict[str, Any], _is("What the store notes about it.")]
+    url: Annotated[str, described("Where the data is.")]
+    metadata: Annotated[dict[str, Any], described("What the store notes about it.")]
 
 
 class Image(Open):
     """An image as it is shown."""
 
-    name: Annotated[Name | None, _is("What people call it; need not be unique.", "debian-12")]
-    disk_format: Annotated[str | None, _is("Format of the disk in the data.", "qcow2")]
-    container_format: Annotated[str | None, _is("What is wrapped around the disk.", "bare")]
-    visibility: Annotated[Visibility, _is("Who may see it.")]
-    size: Annotated[Size | None, _is("Length of the data, in bytes; null without data.")]
-    virtual_size: Annotated[Size | None, _is("Length of the disk in the data, in bytes, if known.")]
+    name: Annotated[Name | None, described("What people call it; need not be unique.", "debian-12")]
+    disk_format: Annotated[str | None, described("Format of the disk in the data.", "qcow2")]
+    container_format: Annotated[str | None, described("What is wrapped around the disk.", "bare")]
+    visibility: Annotated[Visibility, described("Who may see it.")]
+    size: Annotated[Size | None, described("Length of the data, in bytes; null without data.")]
+    virtual_size: Annotated[
+        Size | None, described("Length of the disk in the data, in bytes, if known.")
+    ]
     status: Annotated[
         Literal[
             "queued", "saving", "uploading", "importing", "active", "deactivated", "killed",
             "pending_delete", "deleted",
         ],
-        _is("Where it is in its life."),
+        described("Where it is in its life."),
     ]  # fmt: skip
-    checksum: Annotated[str | None, _is("MD5 of the data, in hexadecimal.")]
-    protected: Annotated[bool, _is("While true, it cannot be deleted.")]
-    min_ram: Annotated[int, Meta(ge=0), _is("Memory that it needs to run, in MiB.")]
-    min_disk: Annotated[int, Meta(ge=0), _is("Disk that it needs to run, in GiB.")]
-    owner: Annotated[str | None, _is("Id of the project that owns it.")]
-    os_hidden: Annotated[bool, _is("While true, lists leave it out unless asked for it.")]
-    os_hash_algo: Annotated[str | None, _is("Algorithm of `os_hash_value`.", "sha512")]
-    os_hash_value: Annotated[str | None, _is("Digest of the data, in hexadecimal.")]
-    id: Annotated[Uuid, _is("Its id; never used again.", _ID)]
+    checksum: Annotated[str | None, described("MD5 of the data, in hexadecimal.")]
+    protected: Annotated[bool, described("While true, it cannot be deleted.")]
+    min_ram: Annotated[int, Meta(ge=0), described("Memory that it needs to run, in MiB.")]
+    min_disk: Annotated[int, Meta(ge=0), described("Disk that it needs to run, in GiB.")]
+    owner: Annotated[str | None, described("Id of the project that owns it.")]
+    os_hidden: Annotated[bool, described("While true, lists leave it out unless asked for it.")]
+    os_hash_algo: Annotated[str | None, described("Algorithm of `os_hash_value`.", "sha512")]
+    os_hash_value: Annotated[str | None, described("Digest of the data, in hexadecimal.")]
+    id: Annotated[Uuid, described("Its id; never used again.", _ID)]
     created_at: Time
     updated_at: Time
-    tags: Annotated[list[Name], _is("Short words for finding it.")]
-    self_: Annotated[str, _is("Path of this image.")] = msgspec.field(name="self")
-    file: Annotated[str, _is("Path of its data.")]
-    schema: Annotated[str, _is("Path of the schema that it follows.")]
+    tags: Annotated[list[Name], described("Short words for finding it.")]
+    self_: Annotated[str, described("Path of this image.")] = msgspec.field(name="self")
+    file: Annotated[str, described("Path of its data.")]
+    schema: Annotated[str, described("Path of the schema that it follows.")]
     direct_url: Annotated[
-        str | UnsetType, _is("Where the data is; only with `[images] show_direct_url`.")
+        str | UnsetType, described("Where the data is; only with `[images] show_direct_url`.")
     ] = UNSET
     locations: Annotated[
         list[Location] | UnsetType,
-        _is("All places of the data; only with `[images] show_multiple_locations`."),
+        described("All places of the data; only with `[images] show_multiple_locations`."),
     ] = UNSET
     stores: Annotated[
-        str | UnsetType, _is("Names of the stores that hold it; only with several stores.")
+        str | UnsetType, described("Names of the stores that hold it; only with several stores.")
     ] = UNSET
-    kernel_id: Annotated[str | UnsetType | None, _is("Image of the kernel to boot with.")] = UNSET
-    ramdisk_id: Annotated[str | UnsetType | None, _is("Image of the ramdisk to boot with.")] = UNSET
+    kernel_id: Annotated[str | UnsetType | None, described("Image of the kernel to boot with.")] = (
+        UNSET
+    )
+    ramdisk_id: Annotated[
+        str | UnsetType | None, described("Image of the ramdisk to boot with.")
+    ] = UNSET
 
 
 class Images(Closed):
     """A page of images."""
 
     images: list[Image]
-    schema: Annotated[str, _is("Path of the schema that the page follows.")]
-    first: Annotated[str, _is("Path and query of the first page.")]
-    next: Annotated[str | UnsetType, _is("Path and query of the next page, if there is one.")] = (
-        UNSET
-    )
+    schema: Annotated[str, described("Path of the schema that the page follows.")]
+    first: Annotated[str, described("Path and query of the first page.")]
+    next: Annotated[
+        str | UnsetType, described("Path and query of the next page, if there is one.")
+    ] = UNSET
 
 
 class ImageCreate(Open):
     """What a new image shall be. Everything is optional."""
 
-    id: Annotated[Uuid | UnsetType, _is("An id of your own choice.", _ID)] = UNSET
-    name: Annotated[Name | UnsetType | None, _is("What people call it.", "debian-12")] = UNSET
-    visibility: Annotated[Visibility | UnsetType, _is("Who may see it.")] = UNSET
+    id: Annotated[Uuid | UnsetType, described("An id of your own choice.", _ID)] = UNSET
+    name: Annotated[Name | UnsetType | None, described("What people call it.", "debian-12")] = UNSET
+    visibility: Annotated[Visibility | UnsetType, described("Who may see it.")] = UNSET
     disk_format: Annotated[
-        str | UnsetType | None, _is("Format of the disk in the data.", "qcow2")
+        str | UnsetType | None, described("Format of the disk in the data.", "qcow2")
     ] = UNSET
     container_format: Annotated[
-        str | UnsetType | None, _is("What is wrapped around the disk.", "bare")
+        str | UnsetType | None, described("What is wrapped around the disk.", "bare")
     ] = UNSET
-    tags: Annotated[list[Name] | UnsetType, _is("Short words for finding it.")] = UNSET
-    protected: Annotated[bool | UnsetType, _is("Refuse to delete it.")] = UNSET
-    min_ram: Annotated[Requirement | UnsetType, _is("Memory that it needs, in MiB.")] = UNSET
-    min_disk: Annotated[Requirement | UnsetType, _is("Disk that it needs, in GiB.")] = UNSET
+    tags: Annotated[list[Name] | UnsetType, described("Short words for finding it.")] = UNSET
+    protected: Annotated[bool | UnsetType, described("Refuse to delete it.")] = UNSET
+    min_ram: Annotated[Requirement | UnsetType, described("Memory that it needs, in MiB.")] = UNSET
+    min_disk: Annotated[Requirement | UnsetType, described("Disk that it needs, in GiB.")] = UNSET
     owner: Annotated[
-        Name | UnsetType | None, _is("Project that owns it; only administrators choose another.")
+        Name | UnsetType | None,
+        described("Project that owns it; only administrators choose another."),
     ] = UNSET
-    os_hidden: Annotated[bool | UnsetType, _is("Leave it out of lists.")] = UNSET
-    kernel_id: Annotated[Uuid | UnsetType | None, _is("Image of the kernel to boot with.")] = UNSET
-    ramdisk_id: Annotated[Uuid | UnsetType | None, _is("Image of the ramdisk to boot with.")] = (
-        UNSET
-    )
+    os_hidden: Annotated[bool | UnsetType, described("Leave it out of lists.")] = UNSET
+    kernel_id: Annotated[
+        Uuid | UnsetType | None, described("Image of the kernel to boot with.")
+    ] = UNSET
+    ramdisk_id: Annotated[
+        Uuid | UnsetType | None, described("Image of the ramdisk to boot with.")
+    ] = UNSET
 
 
 class PatchOperation(Struct, kw_only=True):
@@ -155,9 +165,11 @@ class PatchOperation(Struct, kw_only=True):
 
     op: Literal["add", "replace", "remove"]
     path: Annotated[
-        str, Meta(pattern="^/"), _is("The attribute: `/` and its name (`~1` for /, `~0` for ~).")
+        str,
+        Meta(pattern="^/"),
+        described("The attribute: `/` and its name (`~1` for /, `~0` for ~)."),
     ]
-    value: Annotated[Any, _is("The new value; not with `remove`.")] = UNSET
+    value: Annotated[Any, described("The new value; not with `remove`.")] = UNSET
 
 
 _DRAFT_4 = {
@@ -185,19 +197,19 @@ Patch = PerType(
 class Member(Closed):
     """A project that an image is shared with."""
 
-    member_id: Annotated[str, _is("Id of the project.")]
-    image_id: Annotated[str, _is("Id of the image.", _ID)]
-    status: Annotated[MemberStatus, _is("What the project made of the offer.")]
+    member_id: Annotated[str, described("Id of the project.")]
+    image_id: Annotated[str, described("Id of the image.", _ID)]
+    status: Annotated[MemberStatus, described("What the project made of the offer.")]
     created_at: Time
     updated_at: Time
-    schema: Annotated[str, _is("Path of the schema that it follows.")]
+    schema: Annotated[str, described("Path of the schema that it follows.")]
 
 
 class Members(Closed):
     """The projects that an image is shared with."""
 
     members: list[Member]
-    schema: Annotated[str, _is("Path of the schema that it follows.")]
+    schema: Annotated[str, described("Path of the schema that it follows.")]
 
 
 class MemberAdd(Struct, kw_only=True):
@@ -206,7 +218,7 @@ class MemberAdd(Struct, kw_only=True):
     member: Annotated[
         str,
         Meta(min_length=1, max_length=255, pattern=_PLAIN),
-        _is("Id of the project.", "8989447062e04a818baf9e073fd04fa7"),
+        described("Id of the project.", "8989447062e04a818baf9e073fd04fa7"),
     ]
 
 
@@ -226,7 +238,7 @@ class Link(Closed):
 class Version(Closed):
     """A version of the API."""
 
-    id: Annotated[str, _is("Its name.", "v2.17")]
+    id: Annotated[str, described("Its name.", "v2.17")]
     status: Literal["CURRENT", "SUPPORTED"]
     links: list[Link]
 
@@ -261,12 +273,12 @@ class ImportInfo(Closed):
 class StoreInfo(Struct, kw_only=True):
     """A store that data can be put into."""
 
-    id: Annotated[str, _is("Its name.", "fast")]
+    id: Annotated[str, described("Its name.", "fast")]
     description: str | UnsetType = UNSET
-    default: Annotated[Literal["true"] | UnsetType, _is("Takes uploads that name no store.")] = (
-        UNSET
-    )
-    read_only: Annotated[Literal["true"] | UnsetType, _is("Takes no data.")] = msgspec.field(
+    default: Annotated[
+        Literal["true"] | UnsetType, described("Takes uploads that name no store.")
+    ] = UNSET
+    read_only: Annotated[Literal["true"] | UnsetType, described("Takes no data.")] = msgspec.field(
         name="read-only", default=UNSET
     )
 
@@ -280,9 +292,9 @@ class StoresInfo(Closed):
 class StoreDetail(StoreInfo, kw_only=True):
     """A store, as administrators see it."""
 
-    type: Annotated[str, _is("Its driver.", "file")]
-    weight: Annotated[int, _is("Data in stores of higher weight is read first.")]
-    properties: Annotated[dict[str, Any], _is("What its driver tells of it.")]
+    type: Annotated[str, described("Its driver.", "file")]
+    weight: Annotated[int, described("Data in stores of higher weight is read first.")]
+    properties: Annotated[dict[str, Any], described("What its driver tells of it.")]
 
 
 class StoresDetail(Closed):
@@ -294,22 +306,23 @@ class StoresDetail(Closed):
 class ResourceUsage(Closed):
     """How much of a resource a project may have, and has."""
 
-    limit: Annotated[int, _is("The most that the project may have; -1 = unlimited.", 1000)]
-    usage: Annotated[int, _is("What it has.", 12)]
+    limit: Annotated[int, described("The most that the project may have; -1 = unlimited.", 1000)]
+    usage: Annotated[int, described("What it has.", 12)]
 
 
 class Usage(Closed):
     """The resources that Keystone limits; nothing when `use_limits` is off."""
 
     image_size_total: Annotated[
-        ResourceUsage | UnsetType, _is("Size of all data, in MiB, rounded down.")
+        ResourceUsage | UnsetType, described("Size of all data, in MiB, rounded down.")
     ] = UNSET
     image_stage_total: Annotated[
-        ResourceUsage | UnsetType, _is("Size of what waits for its import, in MiB, rounded down.")
+        ResourceUsage | UnsetType,
+        described("Size of what waits for its import, in MiB, rounded down."),
     ] = UNSET
-    image_count_total: Annotated[ResourceUsage | UnsetType, _is("Number of images.")] = UNSET
+    image_count_total: Annotated[ResourceUsage | UnsetType, described("Number of images.")] = UNSET
     image_count_uploading: Annotated[
-        ResourceUsage | UnsetType, _is("Number of images that data is coming in for.")
+        ResourceUsage | UnsetType, described("Number of images that data is coming in for.")
     ] = UNSET
 
 
@@ -329,28 +342,28 @@ class Schema(Struct, kw_only=True):
 class Problem(Struct, kw_only=True):
     """What went wrong (RFC 9457), with the facts of the error as further keys."""
 
-    type: Annotated[str, _is("The kind of error.", "urn:transom:error:ImageNotFound")]
-    title: Annotated[str, _is("The reason phrase.", "Not Found")]
-    status: Annotated[int, _is("The HTTP status.", 404)]
-    detail: Annotated[str, _is("What went wrong and what to do next.")]
-    instance: Annotated[str, _is("The request's id.")]
-    retryable: Annotated[bool, _is("Whether the same request may succeed later.")]
+    type: Annotated[str, described("The kind of error.", "urn:transom:error:ImageNotFound")]
+    title: Annotated[str, described("The reason phrase.", "Not Found")]
+    status: Annotated[int, described("The HTTP status.", 404)]
+    detail: Annotated[str, described("What went wrong and what to do next.")]
+    instance: Annotated[str, described("The request's id.")]
+    retryable: Annotated[bool, described("Whether the same request may succeed later.")]
 
 
 class Failure(Closed):
     """What went wrong, in the form that clients of the Image API know."""
 
-    message: Annotated[str, _is("What went wrong and what to do next.")]
-    code: Annotated[str, _is("Status and reason phrase.", "404 Not Found")]
-    title: Annotated[str, _is("The reason phrase.", "Not Found")]
+    message: Annotated[str, described("What went wrong and what to do next.")]
+    code: Annotated[str, described("Status and reason phrase.", "404 Not Found")]
+    title: Annotated[str, described("The reason phrase.", "Not Found")]
 
 
 class IdentityFault(Closed):
     """What went wrong."""
 
-    code: Annotated[int, _is("The HTTP status.", 401)]
-    message: Annotated[str, _is("What went wrong and what to do next.")]
-    title: Annotated[str, _is("The reason phrase.", "Unauthorized")]
+    code: Annotated[int, described("The HTTP status.", 401)]
+    message: Annotated[str, described("What went wrong and what to do next.")]
+    title: Annotated[str, described("The reason phrase.", "Unauthorized")]
 
 
 class IdentityFailure(Closed):
@@ -359,11 +372,13 @@ class IdentityFailure(Closed):
     error: IdentityFault
 
 
-def _query(name: str, text: str, repeats: bool = False, **schema: Any) -> Parameter:
+def query_parameter(name: str, text: str, repeats: bool = False, **schema: Any) -> Parameter:
+    """A parameter of the query."""
     return Parameter(name, text, {"type": "string"} | schema, repeats=repeats)
 
 
-def _header(name: str, text: str, **schema: Any) -> Parameter:
+def header_parameter(name: str, text: str, **schema: Any) -> Parameter:
+    """A header of the request."""
     return Parameter(name, text, {"type": "string"} | schema, where="header")
 
 
@@ -380,9 +395,11 @@ _MOMENT = rf"{_DAY}(T{_CLOCK}(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])?)?"
 _TIME_PATTERN = f"^((eq|neq|gt|gte|lt|lte):)?{_MOMENT}$"
 
 LIST_PARAMETERS = (
-    _query("limit", "Length of the page; cut to the longest allowed.", type="integer", minimum=0),
-    _query("marker", "Id of the last image of the page before."),
-    _query(
+    query_parameter(
+        "limit", "Length of the page; cut to the longest allowed.", type="integer", minimum=0
+    ),
+    query_parameter("marker", "Id of the last image of the page before."),
+    query_parameter(
         "sort",
         "Keys in order, separated by commas, each with `:asc` or `:desc`.",
         pattern="^({keys})(:(asc|desc))?(,({keys})(:(asc|desc))?)*$".format(
@@ -390,40 +407,46 @@ LIST_PARAMETERS = (
         ),
         examples=["name:asc,created_at:desc"],
     ),
-    _query("sort_key", "The older form of `sort`: the keys.", repeats=True, enum=list(SORT_KEYS)),
-    _query(
+    query_parameter(
+        "sort_key", "The older form of `sort`: the keys.", repeats=True, enum=list(SORT_KEYS)
+    ),
+    query_parameter(
         "sort_dir",
         "The directions of `sort_key`: one for all, or one for each.",
         repeats=True,
         enum=["asc", "desc"],
     ),
-    _query("name", f"Name of the image. {_EQUAL_OR_IN}", pattern=_VALUES),
-    _query("status", f"State of the image. {_EQUAL_OR_IN}", pattern=_VALUES),
-    _query("id", f"Id of the image. {_EQUAL_OR_IN}", pattern=_VALUES),
-    _query("disk_format", f"Disk format. {_EQUAL_OR_IN}", pattern=_VALUES),
-    _query("container_format", f"Container format. {_EQUAL_OR_IN}", pattern=_VALUES),
-    _query("owner", "Id of the project that owns the image."),
-    _query("checksum", "MD5 of the data."),
-    _query("os_hash_algo", "Algorithm of the secure hash."),
-    _query("os_hash_value", "Secure hash of the data."),
-    _query("tag", "A tag that the image carries; repeat it for several.", repeats=True),
-    _query(
+    query_parameter("name", f"Name of the image. {_EQUAL_OR_IN}", pattern=_VALUES),
+    query_parameter("status", f"State of the image. {_EQUAL_OR_IN}", pattern=_VALUES),
+    query_parameter("id", f"Id of the image. {_EQUAL_OR_IN}", pattern=_VALUES),
+    query_parameter("disk_format", f"Disk format. {_EQUAL_OR_IN}", pattern=_VALUES),
+    query_parameter("container_format", f"Container format. {_EQUAL_OR_IN}", pattern=_VALUES),
+    query_parameter("owner", "Id of the project that owns the image."),
+    query_parameter("checksum", "MD5 of the data."),
+    query_parameter("os_hash_algo", "Algorithm of the secure hash."),
+    query_parameter("os_hash_value", "Secure hash of the data."),
+    query_parameter("tag", "A tag that the image carries; repeat it for several.", repeats=True),
+    query_parameter(
         "visibility",
         "Images of this visibility only.",
         enum=["public", "community", "shared", "private", "all"],
     ),
-    _query(
+    query_parameter(
         "member_status",
         "Which images shared with you: by your answer to the offer.",
         enum=["pending", "accepted", "rejected", "all"],
         default="accepted",
     ),
-    _query("os_hidden", "`true`: hidden images only.", enum=["true", "false"], default="false"),
-    _query("protected", "Protected images, or the others.", enum=["true", "false"]),
-    _query("created_at", _TIMES, pattern=_TIME_PATTERN, examples=["gte:2026-01-31T08:00:00Z"]),
-    _query("updated_at", _TIMES, pattern=_TIME_PATTERN, examples=["lt:2026-01-31"]),
+    query_parameter(
+        "os_hidden", "`true`: hidden images only.", enum=["true", "false"], default="false"
+    ),
+    query_parameter("protected", "Protected images, or the others.", enum=["true", "false"]),
+    query_parameter(
+        "created_at", _TIMES, pattern=_TIME_PATTERN, examples=["gte:2026-01-31T08:00:00Z"]
+    ),
+    query_parameter("updated_at", _TIMES, pattern=_TIME_PATTERN, examples=["lt:2026-01-31"]),
     *(
-        _query(f"{name}{bound}", text.format(unit), type=kind)
+        query_parameter(f"{name}{bound}", text.format(unit), type=kind)
         for name, unit in (
             ("size", "bytes of data"),
             ("virtual_size", "bytes of disk"),
@@ -440,8 +463,10 @@ LIST_PARAMETERS = (
 """The query of a list (API §5); any further parameter filters by a custom property."""
 
 UPLOAD_PARAMETERS = (
-    _header("x-image-meta-store", "Name of the store to put the data in; with several stores."),
-    _header(
+    header_parameter(
+        "x-image-meta-store", "Name of the store to put the data in; with several stores."
+    ),
+    header_parameter(
         "x-openstack-image-size",
         "Length of the data, in bytes; other data is refused.",
         type="integer",
@@ -451,15 +476,17 @@ UPLOAD_PARAMETERS = (
 """The headers of an upload (API §9.1)."""
 
 DOWNLOAD_PARAMETERS = (
-    _query("prefer", "Stores to read from first, separated by commas; with several stores."),
-    _header(
+    query_parameter(
+        "prefer", "Stores to read from first, separated by commas; with several stores."
+    ),
+    header_parameter(
         "range",
         "The bytes that are wanted; one range at a time.",
         examples=["bytes=0-1023", "bytes=-512"],
     ),
-    _header("if-range", "Apply `range` only while this is the `etag`."),
-    _header("if-none-match", "Answer 304 when the `etag` is one of these."),
-    _header("if-match", "Answer 412 when the `etag` is none of these."),
-    _header("content-range", "What old clients send instead of `range`: `bytes 0-4/*`."),
+    header_parameter("if-range", "Apply `range` only while this is the `etag`."),
+    header_parameter("if-none-match", "Answer 304 when the `etag` is one of these."),
+    header_parameter("if-match", "Answer 412 when the `etag` is none of these."),
+    header_parameter("content-range", "What old clients send instead of `range`: `bytes 0-4/*`."),
 )
 """The parameters of a download (API §9.2; RFC 9110 §13, §14)."""

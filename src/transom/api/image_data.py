@@ -26,19 +26,23 @@ OCTETS = "application/octet-stream"
 
 async def data_upload(call: Call) -> Response:
     """`PUT /v2/images/{image_id}/file` (API §9.1)."""
-    headers = call.request.headers
-    content_type = headers.get("content-type", "")
-    if content_type.partition(";")[0].strip().lower() != OCTETS:
-        raise WrongContentType(content_type or "(none)")
+    require_octets(call)
     await upload(
         call.registry,
         call.actor,
         call.params["image_id"],
-        _body(call),
+        body_of(call),
         store_name=_store(call),
-        size_bytes=_announced(call),
+        size_bytes=announced_bytes(call),
     )
     return empty_response()
+
+
+def require_octets(call: Call) -> None:
+    """Raise WrongContentType unless the body is announced as plain bytes."""
+    content_type = call.request.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != OCTETS:
+        raise WrongContentType(content_type or "(none)")
 
 
 def _store(call: Call) -> str | None:
@@ -48,7 +52,8 @@ def _store(call: Call) -> str | None:
     ) or None
 
 
-def _announced(call: Call) -> int | None:
+def announced_bytes(call: Call) -> int | None:
+    """The length of the data, if the client tells it. Raises InvalidHeader."""
     length = call.request.headers.get("content-length")
     size = call.request.headers.get("x-openstack-image-size")
     if size is None:
@@ -58,7 +63,8 @@ def _announced(call: Call) -> int | None:
     return int(size)
 
 
-async def _body(call: Call) -> AsyncIterator[bytes]:
+async def body_of(call: Call) -> AsyncIterator[bytes]:
+    """The data as it comes in. Raises IncompleteUpload when the client leaves before its end."""
     received = 0
     try:
         async for chunk in call.stream():

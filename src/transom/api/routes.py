@@ -6,7 +6,7 @@ An endpoint is a handler in `api/<resource>.py` and one row here. The app, the O
 
 from __future__ import annotations
 
-from transom.api import bodies
+from transom.api import bodies, task_bodies
 from transom.api.compute.routes import COMPUTE_ROUTES
 from transom.api.discovery import (
     health,
@@ -108,13 +108,13 @@ ROUTES: tuple[Route, ...] = (
           answer_headers=("content-md5", "etag", "accept-ranges", "content-range"),
           errors=(400, 403, 404, 412, 416, 503)),
     Route("PUT", f"{IMAGE}/stage", data_stage, "Stage the data of an image for an import", 204,
-          since="2.6", action="modify_image", parameters=bodies.STAGE_PARAMETERS, body=bytes,
+          since="2.6", action="modify_image", parameters=task_bodies.STAGE_PARAMETERS, body=bytes,
           body_types=OCTETS, errors=(400, 403, 404, 409, 410, 413, 415, 500, 503)),
     Route("POST", f"{IMAGE}/import", image_import, "Import the data of an image", 202,
-          since="2.6", action="modify_image", parameters=bodies.IMPORT_PARAMETERS,
-          body=bodies.ImageImport, errors=(400, 403, 404, 409, 413)),
+          since="2.6", action="modify_image", parameters=task_bodies.IMPORT_PARAMETERS,
+          body=task_bodies.ImageImport, errors=(400, 403, 404, 409, 413)),
     Route("GET", f"{IMAGE}/tasks", image_task_list, "List the tasks of an image", since="2.12",
-          action="get_image", answer=bodies.ImageTasks, errors=(400, 404), tells_methods=False),
+          action="get_image", answer=task_bodies.ImageTasks, errors=(400, 404), tells_methods=False),
     Route("POST", f"{IMAGE}/tasks/{{task_id}}/cancel", image_task_cancel,
           "End a task of an image", 202, since="2.17", action="modify_image",
           errors=(400, 403, 404)),
@@ -122,10 +122,10 @@ ROUTES: tuple[Route, ...] = (
           action="get_image", answer=str, answer_type="text/event-stream", errors=(400, 404)),
     # tasks
     Route("GET", "/v2/tasks", task_list, "List tasks", since="2.2", action="tasks_api_access",
-          parameters=bodies.TASK_PARAMETERS, open_query=True, answer=bodies.Tasks,
+          parameters=task_bodies.TASK_PARAMETERS, open_query=True, answer=task_bodies.Tasks,
           errors=(400, 403)),
     Route("GET", "/v2/tasks/{task_id}", task_show, "Show a task", since="2.2",
-          action="tasks_api_access", answer=bodies.Task, errors=(400, 403, 404)),
+          action="tasks_api_access", answer=task_bodies.Task, errors=(400, 403, 404)),
     Route("DELETE", "/v2/tasks/{task_id}", task_delete, "Refused: tasks expire by themselves", 204,
           since="2.2", action="tasks_api_access", errors=(403, 405)),
     # tags

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from transom.images.attributes import NULLABLE_CUSTOM, SCHEMA_CUSTOM
 from transom.images.download import by_weight
@@ -11,6 +13,10 @@ from transom.model.actor import Actor
 from transom.model.image import Image, Status
 from transom.model.member import Member
 from transom.registry import Registry
+
+_ENCODED_MAX: Final = 2000
+_encode = msgspec.json.Encoder().encode
+_encoded: dict[str, tuple[Image, msgspec.Raw]] = {}
 
 
 def image_view(registry: Registry, actor: Actor, image: Image) -> dict[str, Any]:
@@ -46,6 +52,32 @@ def image_view(registry: Registry, actor: Actor, image: Image) -> dict[str, Any]
             dict.fromkeys(location.store for location in by_weight(registry, image))
         )
     return view
+
+
+def image_json(registry: Registry, actor: Actor, image: Image) -> msgspec.Raw:
+    """`image_view` as JSON. What looks the same to every caller is encoded once, for as long as
+    the catalog gives the same object for the image (decision 0046)."""
+    if not _looks_alike(registry):
+        return msgspec.Raw(_encode(image_view(registry, actor, image)))
+    known = _encoded.get(image.id)
+    if known is not None and known[0] is image:
+        return known[1]
+    text = msgspec.Raw(_encode(image_view(registry, actor, image)))
+    if len(_encoded) >= _ENCODED_MAX:
+        del _encoded[next(iter(_encoded))]
+    _encoded[image.id] = image, text
+    return text
+
+
+def _looks_alike(registry: Registry) -> bool:
+    """True when the view of an image depends on the image alone."""
+    images = registry.settings.images
+    return not (
+        registry.protections.active
+        or registry.announces_stores
+        or images.show_direct_url
+        or images.show_multiple_locations
+    )
 
 
 def property_view(registry: Registry, actor: Actor, image: Image) -> dict[str, Any]:
@@ -85,7 +117,12 @@ def _add_locations(registry: Registry, actor: Actor, image: Image, view: dict[st
 
 def time_view(moment: dt.datetime) -> dt.datetime:
     """A time in whole seconds, which the encoder writes as `YYYY-MM-DDTHH:MM:SSZ`."""
-    return moment.replace(microsecond=0)
+    return moment.replace(microsecond=0) if moment.microsecond else moment
+
+
+def moment_view(moment: dt.datetime | None) -> str | None:
+    """A time to the microsecond without a zone, as the tasks of an image have it (API §1.3)."""
+    return None if moment is None else f"{moment:%Y-%m-%dT%H:%M:%S.%f}"
 
 
 def member_view(member: Member) -> dict[str, Any]:

@@ -7,10 +7,12 @@ from typing import Self
 import sqlalchemy as sa
 
 from transom.catalog import migrations
+from transom.catalog.consistency import Consistency
 from transom.catalog.engine import Engine
 from transom.catalog.identity import Identities
 from transom.catalog.images import Images
 from transom.catalog.intakes import Intakes
+from transom.catalog.inventory import Inventory
 from transom.catalog.members import Members
 from transom.catalog.metadef_loading import MetadefLoading
 from transom.catalog.metadefs import Metadefs
@@ -32,6 +34,8 @@ class Catalog:
         self.members = Members(engine)
         self.intakes = Intakes(engine)
         self.processes = Processes(engine)
+        self.inventory = Inventory(engine)
+        self.consistency = Consistency(engine)
         self.tasks = Tasks(engine)
         self.identity = Identities(engine)
         self.metadefs = Metadefs(engine)

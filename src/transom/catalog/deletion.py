@@ -193,14 +193,19 @@ def _claim(connection: Connection, rows: Sequence[Any]) -> None:
         )
 
 
-def waiting(connection: Connection, limit: int) -> list[tuple[Image, tuple[Location, ...]]]:
+def waiting(
+    connection: Connection, image_id: str | None, limit: int
+) -> list[tuple[Image, tuple[Location, ...]]]:
     """Images whose data waits for the scrubber, last deleted first, and where the data is."""
-    rows = connection.execute(
+    statement = (
         sa.select(*COLUMNS, sa.null())
         .where(images.c.shelf.in_([2, 3]), images.c.status == Status.PENDING_DELETE)
         .order_by(images.c.deleted_at.desc(), images.c.id)
         .limit(limit)
-    ).all()
+    )
+    if image_id is not None:
+        statement = statement.where(images.c.id == image_id)
+    rows = connection.execute(statement).all()
     return [
         (image, tuple(place for place, _ in went_with(connection, image)))
         for image in (image_of(row, lambda value: value) for row in rows)
@@ -209,7 +214,7 @@ def waiting(connection: Connection, limit: int) -> list[tuple[Image, tuple[Locat
 
 def went_with(connection: Connection, image: Image) -> list[tuple[Location, bool]]:
     """The locations that were marked when the image was deleted, in their order, and whether each
-    still waits. Locked until the transaction ends, where the database can."""
+    still waits."""
     rows = connection.execute(
         sa.select(image_locations)
         .where(

@@ -56,10 +56,15 @@ COLUMNS = (
 def moment_of(dialect: str) -> Moments:
     """The function that makes a driver's moment an aware UTC time."""
     if dialect == "postgresql":
-        return lambda value: value.replace(tzinfo=dt.UTC)
+        # The driver gives times in the zone of the connection, which is UTC.
+        return _same
     epoch, delta = EPOCH, dt.timedelta
     # Pages are asked for again and again, and many images were never updated.
     return lru_cache(maxsize=8192)(lambda value: epoch + delta(0, 0, value))
+
+
+def _same(moment: dt.datetime) -> dt.datetime:
+    return moment
 
 
 def moment_value(dialect: str, moment: dt.datetime) -> Any:

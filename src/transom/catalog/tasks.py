@@ -36,21 +36,11 @@ from transom.errors import (
 from transom.model.image import GONE, Image, Location, Status
 from transom.model.limit import BytesLimit, CountLimit
 from transom.model.reserved import FAILED_IMPORT, IMPORT_TASK, IMPORTING_TO, LAST_ERROR
-from transom.model.task import ENDED, Progress, Staged, Task, TaskObject, TaskStatus, TaskType
+from transom.model.task import ENDED, Facts, Progress, Staged, Task, TaskObject, TaskStatus, TaskType
 
 _UNFINISHED = (TaskStatus.PENDING, TaskStatus.PROCESSING)
 SORT_KEYS = ("id", "type", "status", "owner", "expires_at", "created_at", "updated_at")
 """What a list of tasks can be sorted by (API §17)."""
-
-
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of data that a task brought in whole. Sizes are bytes."""
-
-    size: int
-    virtual_size: int | None = None
-    checksum: str | None = None
-    os_hash_algo: str | None = None
-    os_hash_value: str | None = None
 
 
 class TaskQuery(msgspec.Struct, frozen=True, kw_only=True):

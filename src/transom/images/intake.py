@@ -16,8 +16,7 @@ import msgspec
 
 from transom.errors import ImageTooLarge, InvalidValue, SizeMismatch
 from transom.formats import Inspection
-from transom.images.lanes import Lane, Lanes, process_budget
-from transom.stores.store import Writer
+from transom.images.lanes import Lane, Lanes, Sink, process_budget
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -52,7 +51,7 @@ class Room(Protocol):
 
 async def take_in(
     chunks: AsyncIterator[bytes],
-    writer: Writer,
+    writer: Sink,
     *,
     disk_format: str | None,
     container_format: str | None,
@@ -97,7 +96,7 @@ async def take_in(
 
 async def receive(
     chunks: AsyncIterator[bytes],
-    writer: Writer,
+    writer: Sink,
     *,
     size_bytes_max: int | None,
     size_bytes_expected: int | None = None,

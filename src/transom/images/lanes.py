@@ -16,9 +16,9 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 from transom.formats import Inspection
-from transom.stores.store import Writer
 from transom.stores.threads import run_to_end
 
 MIB = 1024 * 1024
@@ -30,6 +30,14 @@ _HOP_BYTES = 4 * MIB
 """After so much a lane gives its thread back, so that many uploads share the threads fairly."""
 _INLINE_BYTES = 16 * 1024
 """Less than this is worked on faster than a thread is reached."""
+
+
+class Sink(Protocol):
+    """Where data goes in the end: a Writer, or what stands before one."""
+
+    async def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        """Take the next bytes."""
+        ...
 
 
 class Budget:
@@ -152,7 +160,7 @@ class Lanes:
         """A lane that shows every chunk to the inspection, in a thread while that is work."""
         return self._add(InspectionLane(self, inspection))
 
-    def write(self, writer: Writer) -> Lane:
+    def write(self, writer: Sink) -> Lane:
         """A lane that writes every chunk."""
         return self._add(WriterLane(self, writer))
 
@@ -309,7 +317,7 @@ class InspectionLane(ThreadLane):
 class WriterLane(Lane):
     """Gives chunks to a Writer, which puts them together as its store likes."""
 
-    def __init__(self, lanes: Lanes, writer: Writer) -> None:
+    def __init__(self, lanes: Lanes, writer: Sink) -> None:
         super().__init__(lanes)
         self._writer = writer
 

@@ -1,21 +1,24 @@
-"""Clean up what crashes left behind (lifecycle §1.2).
+"""Clean up what crashes left behind, and remove what waits for the scrubber (lifecycle §1.2).
 
 Every byte that comes in is remembered in the catalog before it is written (an intake row), and
 every byte that has to go is remembered until it is gone (a location pending deletion). So the sweep
-never has to guess: it works through those rows.
+never has to guess: it works through those rows. What no row remembers is a matter of `orphans`.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import socket
 import time
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import structlog
 
 from transom.catalog.processes import Process
-from transom.errors import TransomError, UnknownStore
+from transom.errors import StoreUnavailable, TransomError, UnknownStore
 from transom.images.clock import now
 from transom.registry import Registry
 
@@ -24,11 +27,50 @@ _log = structlog.get_logger(__name__)
 DEAD_AFTER_SECONDS = 30.0
 """A process that has not renewed its lease for so long is taken for dead."""
 
+_BATCH = 1000
+
+
+class Untidy(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a sweep would clean."""
+
+    kind: Literal["intake", "data", "image"]
+    """Data that came in for a process that is dead; data to be removed; a stuck image."""
+    image_id: str
+    store: str = ""
+    key: str = ""
+
 
 async def sweep(registry: Registry) -> int:
-    """Undo the intakes of dead processes and remove the data of deleted images; gives how many
-    things were cleaned. A store that fails now is tried again at the next sweep."""
-    return await _sweep_intakes(registry) + await _sweep_doomed(registry)
+    """Undo the intakes of dead processes, remove the data of deleted images, and put back images
+    that nobody works on; gives how many things were cleaned. A store that fails now is tried again
+    at the next sweep."""
+    return (
+        await _sweep_intakes(registry)
+        + await _sweep_doomed(registry)
+        + await _sweep_stuck(registry)
+    )
+
+
+async def untidy(registry: Registry, *, overdue_seconds: float = 0.0) -> list[Untidy]:
+    """What a sweep would clean now; of data that waits for its removal, what has been due for so
+    long."""
+    catalog = registry.catalog
+    found = [
+        Untidy(kind="intake", image_id=intake.image_id, store=intake.store, key=intake.key)
+        for intake in await catalog.intakes.of_dead(await dead_processes(registry))
+    ]
+    due = await catalog.images.due(
+        _BATCH,
+        now() - dt.timedelta(seconds=overdue_seconds),
+        scrub_after_seconds=registry.settings.delete.scrub_after_seconds,
+    )
+    found += (
+        Untidy(kind="data", image_id=image_id, store=location.store, key=location.key)
+        for image_id, location in due
+    )
+    stuck = await catalog.inventory.stuck(now=now())
+    found += (Untidy(kind="image", image_id=each.image_id) for each in stuck)
+    return found
 
 
 async def _sweep_intakes(registry: Registry) -> int:
@@ -37,7 +79,7 @@ async def _sweep_intakes(registry: Registry) -> int:
     cleaned = 0
     for intake in await catalog.intakes.of_dead(dead):
         try:
-            await registry.stores.get(intake.store).delete(intake.key)
+            await registry.stores.find(intake.store).delete(intake.key)
         except UnknownStore as error:
             _log.warning("sweep.data_left", image_id=intake.image_id, reason=str(error))
         except TransomError as error:
@@ -94,20 +136,41 @@ async def join(registry: Registry) -> None:
 
 
 async def _sweep_doomed(registry: Registry) -> int:
-    cleaned = 0
     images = registry.catalog.images
-    doomed = await images.doomed(
-        limit=1000,
-        now=now(),
-        scrub_after_seconds=registry.settings.delete.scrub_after_seconds,
-    )
-    for image_id, location in doomed:
-        try:
-            await registry.stores.get(location.store).delete(location.key)
-        except TransomError as error:
-            _log.warning("sweep.delayed", image_id=image_id, reason=str(error))
-            continue
-        await images.data_removed(image_id, location.key)
-        _log.info("sweep.data_removed", image_id=image_id, store=location.store)
-        cleaned += 1
+    # Only these: what cannot be reached now must not stand before what can.
+    stores = {store.name for store in registry.stores.every}
+    cleaned = 0
+    while stores:
+        doomed = await images.doomed(
+            limit=_BATCH,
+            now=now(),
+            scrub_after_seconds=registry.settings.delete.scrub_after_seconds,
+            stores=stores,
+        )
+        before = cleaned
+        for image_id, location in doomed:
+            if location.store not in stores:
+                continue
+            try:
+                await registry.stores.find(location.store).delete(location.key)
+            except TransomError as error:
+                _log.warning("sweep.delayed", image_id=image_id, reason=str(error))
+                if isinstance(error, StoreUnavailable):
+                    stores.discard(location.store)
+                continue
+            await images.data_removed(image_id, location.key)
+            _log.info("sweep.data_removed", image_id=image_id, store=location.store)
+            cleaned += 1
+        if len(doomed) < _BATCH or cleaned == before:
+            break
+    return cleaned
+
+
+async def _sweep_stuck(registry: Registry) -> int:
+    inventory = registry.catalog.inventory
+    cleaned = 0
+    for each in await inventory.stuck(now=now()):
+        if await inventory.unstick(each.image_id, now=now()):
+            _log.warning("sweep.image_unstuck", image_id=each.image_id, status=each.status)
+            cleaned += 1
     return cleaned

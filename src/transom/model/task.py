@@ -95,6 +95,16 @@ class TaskObject(msgspec.Struct, frozen=True, kw_only=True):
     """What `Store.reopen` takes while the object is partial."""
 
 
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of data that a task brought in whole. Sizes are bytes."""
+
+    size: int
+    virtual_size: int | None = None
+    checksum: str | None = None
+    os_hash_algo: str | None = None
+    os_hash_value: str | None = None
+
+
 class Staged(msgspec.Struct, frozen=True, kw_only=True):
     """Data that was staged for an image and waits for its import."""
 

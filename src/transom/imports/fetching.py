@@ -1,0 +1,141 @@
+"""Data from URLs into the staging store, across broken connections and dead processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+import structlog
+
+from transom.errors import InvalidValue, SourceChanged
+from transom.images.intake import receive
+from transom.imports.onward import Flushing
+from transom.imports.plugin import Material
+from transom.imports.run import Run
+from transom.remote.checksums import digest_of
+from transom.remote.fetch import Download, open_download
+from transom.remote.guard import Guard
+from transom.stores.store import KeyMissing, Writer
+
+_log = structlog.get_logger(__name__)
+
+SLOT = "fetch"
+PHASE = "downloading"
+STARTS_MAX = 4
+"""How often a fetch begins anew because its source has changed."""
+
+
+async def fetch_urls(
+    run: Run,
+    urls: Sequence[str],
+    *,
+    checksums_url: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> None:
+    """The data of the first URL that gives it whole becomes the run's material.
+
+    What an earlier attempt made durable is not fetched again, if the source still has the same
+    data. Raises FetchFailed, UrlRefused, SourceChanged, ImageTooLarge, StoreFull, and what else the
+    staging store raises.
+    """
+    guard = Guard.open(run.registry.settings)
+    if checksums_url is not None:
+        await _expect(run, guard, checksums_url, urls[0])
+    for start in range(STARTS_MAX):
+        try:
+            await _fetch(run, guard, urls, headers)
+        except SourceChanged as changed:
+            await run.discard(SLOT, run.staging)
+            if start == STARTS_MAX - 1:
+                raise
+            _log.info("task.source_changed", task_id=run.task.id, reason=str(changed))
+        else:
+            return
+
+
+async def _fetch(
+    run: Run, guard: Guard, urls: Sequence[str], headers: dict[str, str] | None
+) -> None:
+    registry, staging = run.registry, run.staging
+    if await _is_complete(run):
+        await _use(run)
+        return
+    size_bytes_max = registry.limits.image_size_bytes_max
+    writer = await run.writer(SLOT, staging)
+    async with writer:
+        try:
+            slot = run.slot(SLOT) or {}
+            async with open_download(
+                guard,
+                urls,
+                offset=writer.offset,
+                validator=slot.get("validator"),
+                size_bytes_max=size_bytes_max,
+                headers=headers,
+            ) as download:
+                _hold_to(download, writer)
+                if slot.get("validator") != download.validator:
+                    slot["validator"] = download.validator
+                    await run.keep()
+                received = await receive(
+                    aiter(download),
+                    Flushing(writer),
+                    size_bytes_max=size_bytes_max,
+                    size_bytes_expected=download.size_bytes,
+                    size_bytes_before=writer.offset,
+                    progress=lambda done: run.report(PHASE, done, download.size_bytes),
+                )
+            slot["size_bytes"] = received
+            await run.keep()
+            await writer.commit()
+        except BaseException as failure:
+            if not isinstance(failure, Exception):
+                await writer.detach()
+            raise
+    await _use(run)
+
+
+def _hold_to(download: Download, writer: Writer) -> None:
+    """Raise SourceChanged when the source cannot go on from where the writer stands."""
+    if download.offset != writer.offset:
+        raise SourceChanged
+
+
+async def _is_complete(run: Run) -> bool:
+    """True when an earlier attempt completed the object and did not live to say so."""
+    slot = run.slot(SLOT)
+    if slot is None or "size_bytes" not in slot:
+        return False
+    try:
+        entry = await run.staging.stat(slot["key"])
+    except KeyMissing:
+        return False
+    return bool(entry.size_bytes == slot["size_bytes"])
+
+
+async def _use(run: Run) -> None:
+    slot, image = run.slot(SLOT) or {}, await run.image()
+    await run.keep(
+        material=msgspec.to_builtins(
+            Material(
+                key=slot["key"],
+                size_bytes=slot["size_bytes"],
+                disk_format=image.disk_format,
+                container_format=image.container_format,
+                properties={},
+            )
+        )
+    )
+
+
+async def _expect(run: Run, guard: Guard, checksums_url: str, url: str) -> None:
+    """Take the digest that a checksum file names for the file of a URL."""
+    name = unquote(urlsplit(url).path.rpartition("/")[2])
+    found = await digest_of(guard, checksums_url, name)
+    if found is None:
+        raise InvalidValue(
+            "checksums_uri", f"the file there names no digest of '{name}'; correct the URL"
+        )
+    algorithm, value = found
+    await run.keep(expected={**run.notes.get("expected", {}), algorithm: value})

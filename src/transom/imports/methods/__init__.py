@@ -1,0 +1,1 @@
+"""The import methods, one file each; reached through `imports.METHODS` alone."""

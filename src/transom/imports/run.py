@@ -1,0 +1,230 @@
+"""A task while this process works on it: what its steps share, and how it is watched."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from transom.errors import (
+    CatalogUnavailable,
+    ImageDeletedMeanwhile,
+    ImageNotFound,
+    TaskCancelled,
+    TaskLost,
+    TransomError,
+)
+from transom.images.clock import now
+from transom.images.upload import new_key
+from transom.imports.plugin import Material
+from transom.model.image import Image
+from transom.model.task import Progress, Task
+from transom.registry import Registry
+from transom.stores.store import KeyMissing, Store, Writer
+
+_log = structlog.get_logger(__name__)
+
+BEAT_SECONDS = 0.7
+"""How often progress is written and the end of the task asked after."""
+
+PAUSE_SECONDS_MAX = 10.0
+MIB = 1024 * 1024
+UNEXPECTED = "The import failed for a reason that is not yours; the operator's log tells it."
+
+Step = Callable[["Run", str], Awaitable[None]]
+
+
+class Run:
+    """One attempt at one task. Its notes outlive it: the next attempt begins with them."""
+
+    def __init__(self, registry: Registry, task: Task, perform: Step) -> None:
+        self.registry = registry
+        self.task = task
+        self.notes: dict[str, Any] = task.notes
+        self.progress = Progress()
+        self.roles: frozenset[str] = frozenset(self.notes.get("roles", ()))
+        self._perform = perform
+        self._moved_bytes = 0
+        self._clock = time.monotonic()
+        self._scratch: Path | None = None
+
+    # --- what steps ask ---------------------------------------------------------------------
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """The arguments of the import method."""
+        source: dict[str, Any] = self.task.input["import_req"]["method"]
+        return source
+
+    @property
+    def image_id(self) -> str:
+        """The image that the task is about."""
+        if self.task.image_id is None:
+            raise TaskLost(self.task.id)
+        return self.task.image_id
+
+    async def image(self) -> Image:
+        """The image as it is now. Raises ImageDeletedMeanwhile."""
+        try:
+            return await self.registry.catalog.images.get(self.image_id, seen_by=None)
+        except ImageNotFound:
+            raise ImageDeletedMeanwhile(self.image_id) from None
+
+    @property
+    def staging(self) -> Store:
+        """Where the data lies between its source and the stores."""
+        return self.registry.stores.staging
+
+    @property
+    def material(self) -> Material | None:
+        """The staged data, once it is complete."""
+        found = self.notes.get("material")
+        return None if found is None else msgspec.convert(found, Material)
+
+    async def keep(self, **notes: Any) -> None:
+        """Remember something for the steps to come, whichever process takes them. Raises
+        TaskLost."""
+        self.notes |= notes
+        await self.registry.catalog.tasks.note(self.task, self.notes)
+
+    def report(self, phase: str, done_bytes: int, total_bytes: int | None) -> None:
+        """Tell how far the work is. Cheap; written with the next beat."""
+        self.progress = Progress(
+            phase=phase,
+            done_bytes=done_bytes,
+            total_bytes=total_bytes,
+            rate_bytes=self.progress.rate_bytes,
+        )
+
+    async def writer(self, slot: str, store: Store, *, size_hint: int | None = None) -> Writer:
+        """A Writer of the object that a slot of this task stands for: the one of an earlier attempt,
+        at its durable offset, or else a new one that the catalog remembers first."""
+        slots = self.notes.setdefault("slots", {})
+        before = slots.get(slot)
+        if before is not None:
+            if store.features.resumable:
+                try:
+                    return await store.reopen(before["token"])
+                except KeyMissing:
+                    pass
+            await self.discard(slot, store)
+        key = new_key(self.task.image_id or self.task.id)
+        writer = store.writer(key, size_hint=size_hint)
+        await self.registry.catalog.tasks.remember_object(
+            self.task, store.name, key, token=writer.token, now=now()
+        )
+        slots[slot] = {"key": key, "token": writer.token, "store": store.name}
+        await self.keep()
+        return writer
+
+    def slot(self, slot: str) -> dict[str, Any] | None:
+        """What is remembered of a slot's object: key, token, and what steps added."""
+        found: dict[str, Any] | None = self.notes.get("slots", {}).get(slot)
+        return found
+
+    async def discard(self, slot: str, store: Store) -> None:
+        """Remove the object of a slot, complete or not."""
+        before = self.notes.get("slots", {}).pop(slot, None)
+        if before is not None:
+            await store.delete(before["key"])
+            await self.registry.catalog.tasks.forget_object(store.name, before["key"])
+
+    async def scratch(self) -> Path:
+        """An empty folder of this task on the local disk."""
+        if self._scratch is None:
+            self._scratch = scratch_root(self.registry) / f"{self.task.id}.{self.task.attempt}"
+            await asyncio.to_thread(_make_empty, self._scratch)
+        return self._scratch
+
+    # --- how it is worked on ----------------------------------------------------------------
+
+    async def do(self, step: str) -> str | None:
+        """Take one step; None when it is done, else the sentence that tells why the task fails.
+
+        While the database is away the step waits and begins again. Raises TaskLost when another
+        process has the task, and CancelledError when this one is stopped.
+        """
+        work = asyncio.create_task(self._persist(step))
+        watch = asyncio.create_task(self._watch(work))
+        try:
+            await work
+        except asyncio.CancelledError:
+            if not watch.done():
+                raise
+            return str(await watch)
+        except TaskLost:
+            raise
+        except TransomError as failure:
+            _log.info("task.step_failed", task_id=self.task.id, step=step, reason=str(failure))
+            return str(failure)
+        except Exception:  # noqa: BLE001 - whatever it is, the task must end and say so
+            _log.exception("task.step_broke", task_id=self.task.id, step=step)
+            return UNEXPECTED
+        finally:
+            work.cancel()
+            watch.cancel()
+        return None
+
+    async def close(self) -> None:
+        """Free what this attempt holds on the local disk."""
+        if self._scratch is not None:
+            folder, self._scratch = self._scratch, None
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _persist(self, step: str) -> None:
+        pause = 0.2
+        while True:
+            try:
+                return await self._perform(self, step)
+            except CatalogUnavailable as away:
+                _log.warning("task.waits", task_id=self.task.id, reason=str(away))
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, PAUSE_SECONDS_MAX)
+
+    async def _watch(self, work: asyncio.Task[None]) -> TaskCancelled:
+        """Write progress as it goes; end the work when the task is cancelled or lost."""
+        while True:
+            try:
+                goes_on = await self.registry.catalog.tasks.report(
+                    self.task, self._paced(), self._message(), now()
+                )
+            except CatalogUnavailable as away:
+                _log.warning("task.not_reported", task_id=self.task.id, reason=str(away))
+            except TaskLost:
+                work.cancel()
+                raise
+            else:
+                if not goes_on:
+                    work.cancel()
+                    return TaskCancelled(self.task.id)
+            await asyncio.sleep(BEAT_SECONDS)
+
+    def _paced(self) -> Progress:
+        moment, moved = time.monotonic(), self.progress.done_bytes
+        seconds, added = moment - self._clock, moved - self._moved_bytes
+        if seconds > 0 and added >= 0:
+            lately = added / seconds
+            rate = self.progress.rate_bytes
+            rate_bytes = int(lately if not rate else 0.6 * lately + 0.4 * rate)
+            self.progress = msgspec.structs.replace(self.progress, rate_bytes=rate_bytes)
+        self._clock, self._moved_bytes = moment, moved
+        return self.progress
+
+    def _message(self) -> str:
+        return f"Copied {self.progress.done_bytes // MIB} MiB" if self.progress.phase else ""
+
+
+def scratch_root(registry: Registry) -> Path:
+    """Where tasks of this data folder keep files that no other process needs."""
+    return registry.settings.data_path / "scratch"
+
+
+def _make_empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)

@@ -1,0 +1,83 @@
+"""What a worker does with a task: take it up, take its steps, end it, clean up after it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+
+import structlog
+
+from transom.errors import TransomError, UnknownStore
+from transom.images.clock import now
+from transom.imports.run import Run, scratch_root
+from transom.imports.steps import expiry, perform, steps_of
+from transom.model.task import TaskObject
+from transom.registry import Registry
+
+_log = structlog.get_logger(__name__)
+
+
+async def take_up(registry: Registry, task_id: str) -> Run | None:
+    """The task for this process to work on; None when it has ended."""
+    task = await registry.catalog.tasks.claim(task_id, registry.process_id, now())
+    if task is None:
+        return None
+    run = Run(registry, task, perform)
+    if "steps" not in run.notes:
+        await run.keep(steps=steps_of(registry.settings, task))
+    _log.info("task.taken_up", task_id=task.id, image_id=task.image_id, attempt=task.attempt)
+    return run
+
+
+async def give_up(run: Run, reason: str) -> None:
+    """End the task as a failure: the image is as before, and says why. Raises TaskLost."""
+    registry, task = run.registry, run.task
+    await registry.catalog.tasks.fail(
+        task,
+        stores=task.input.get("backend", []),
+        message=reason,
+        now=now(),
+        expires_at=expiry(registry),
+    )
+    _log.info("task.failed", task_id=task.id, image_id=task.image_id, reason=reason)
+
+
+async def clear(registry: Registry, task_id: str) -> None:
+    """Remove the objects that a task which has ended leaves behind. What cannot be removed now is
+    left to the sweep."""
+    for each in await registry.catalog.tasks.objects(task_id):
+        await remove_object(registry, each)
+
+
+async def remove_object(registry: Registry, each: TaskObject) -> bool:
+    """Remove an object that nobody needs; False when its store cannot do so now."""
+    try:
+        await registry.stores.find(each.store).delete(each.key)
+    except UnknownStore as error:
+        _log.warning("task.data_left", task_id=each.task_id, reason=str(error))
+    except TransomError as error:
+        _log.warning("task.clearing_delayed", task_id=each.task_id, reason=str(error))
+        return False
+    await registry.catalog.tasks.forget_object(each.store, each.key)
+    return True
+
+
+async def sweep_tasks(registry: Registry) -> int:
+    """Remove objects of tasks that are over, scratch folders that nobody uses, and tasks whose time
+    is over; gives how many things were removed."""
+    removed = 0
+    for each in await registry.catalog.tasks.useless_objects(limit=1000):
+        removed += await remove_object(registry, each)
+    removed += await registry.catalog.tasks.expire(now())
+    running = {f"{task.id}.{task.attempt}" for task in await registry.catalog.tasks.unfinished()}
+    return removed + await asyncio.to_thread(_sweep_scratch, registry, running)
+
+
+def _sweep_scratch(registry: Registry, running: set[str]) -> int:
+    removed = 0
+    root = scratch_root(registry)
+    for folder in root.iterdir() if root.is_dir() else ():
+        if folder.name not in running:
+            shutil.rmtree(folder, ignore_errors=True)
+            removed += 1
+    return removed
