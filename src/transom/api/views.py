@@ -12,6 +12,7 @@ from transom.images.download import by_weight
 from transom.model.actor import Actor
 from transom.model.image import Image, Status
 from transom.model.member import Member
+from transom.model.reserved import LAST_ERROR
 from transom.registry import Registry
 
 _ENCODED_MAX: Final = 2000
@@ -83,6 +84,10 @@ def _looks_alike(registry: Registry) -> bool:
 def property_view(registry: Registry, actor: Actor, image: Image) -> dict[str, Any]:
     """The custom properties that the caller may read, as the API shows them."""
     view: dict[str, Any] = dict(image.properties)
+    if LAST_ERROR in view:
+        reason = view.pop(LAST_ERROR)
+        # A property of the client's own by that name is the client's.
+        view.setdefault("last_error", reason)
     if None in view.values():
         for name in [name for name, value in view.items() if value is None]:
             if name in SCHEMA_CUSTOM:

@@ -14,6 +14,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
+import sqlite3
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -142,6 +143,7 @@ class Engine:
 
         settings = self._registry.settings
         _engine = self
+        _write_ahead(system_database(settings))
         logging.getLogger("dbos").setLevel(logging.ERROR)
         DBOS(
             config={
@@ -240,6 +242,15 @@ def system_database(settings: Settings) -> str:
         )
     path = Path(url.database or "")
     return f"sqlite:///{path.with_name(f'{path.stem}-tasks{path.suffix}')}"
+
+
+def _write_ahead(url: str) -> None:
+    """Let readers and the writer of the engine's file not wait for each other; steps are recorded
+    several times as fast. The library leaves the file as it finds it."""
+    database = parse_url(url)
+    if database.get_backend_name() == "sqlite":
+        with contextlib.closing(sqlite3.connect(database.database or "")) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _register() -> None:
