@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from granian.server.embed import Server
@@ -52,44 +52,25 @@ def open_registry(settings: Settings) -> Registry:
 
 
 @dataclass(slots=True)
-class App:
-    """A running Transom: the registry, its HTTP face, and what goes on in the background."""
+class Background:
+    """What goes on beside requests: the lease of this process, the sweep, work on tasks."""
 
     registry: Registry
-    face: Face
-    tasks: list[asyncio.Task[None]]
-    compute: Server | None = None
-    """The listener of the Compute view at an address of its own."""
-    serving: asyncio.Task[None] | None = None
+    is_worker: bool
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
     worker: Engine | None = None
-    """Works on tasks, unless other processes do."""
-
-    @classmethod
-    def build(cls, settings: Settings) -> App:
-        """Everything opened and put together, not yet started."""
-        registry = open_registry(settings)
-        app = cls(registry, Face(registry), [])
-        app.face.lifespan = app.lifespan
-        return app
 
     async def start(self) -> None:
-        """Write the first lease, then begin the background work."""
+        """Write the first lease, then begin."""
         await join(self.registry)
         self.tasks.append(asyncio.create_task(self._beat(), name="lease"))
         self.tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
-        if self.registry.settings.server.worker:
+        if self.is_worker:
             self.worker = Engine(self.registry)
             await self.worker.start()
-        bind = self.registry.settings.compute.bind
-        if bind:
-            self.compute = listener(self.face.at_compute_bind, bind, with_lifespan=False)
-            self.serving = asyncio.create_task(self.compute.serve(), name="compute")
 
     async def stop(self) -> None:
-        """End the background work and close every part."""
-        if self.compute is not None and self.serving is not None:
-            stop(self.compute)
-            await self.serving
+        """End it, and close every part of the registry."""
         if self.worker is not None:
             await self.worker.stop()
         for task in self.tasks:
@@ -117,6 +98,42 @@ class App:
             except TransomError as error:
                 _log.warning("sweep.failed", reason=str(error))
             await asyncio.sleep(SWEEP_SECONDS)
+
+
+@dataclass(slots=True)
+class App:
+    """A running Transom: the registry, its HTTP face, and what goes on in the background."""
+
+    registry: Registry
+    face: Face
+    background: Background
+    compute: Server | None = None
+    """The listener of the Compute view at an address of its own."""
+    serving: asyncio.Task[None] | None = None
+
+    @classmethod
+    def build(cls, settings: Settings) -> App:
+        """Everything opened and put together, not yet started."""
+        registry = open_registry(settings)
+        background = Background(registry, is_worker=settings.server.worker)
+        app = cls(registry, Face(registry), background)
+        app.face.lifespan = app.lifespan
+        return app
+
+    async def start(self) -> None:
+        """Begin the background work, then listen."""
+        await self.background.start()
+        bind = self.registry.settings.compute.bind
+        if bind:
+            self.compute = listener(self.face.at_compute_bind, bind, with_lifespan=False)
+            self.serving = asyncio.create_task(self.compute.serve(), name="compute")
+
+    async def stop(self) -> None:
+        """End the background work and close every part."""
+        if self.compute is not None and self.serving is not None:
+            stop(self.compute)
+            await self.serving
+        await self.background.stop()
 
     async def lifespan(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """The server's start and stop, as ASGI tells them."""

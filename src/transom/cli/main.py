@@ -11,6 +11,7 @@ from transom.errors import TransomError
 
 COMMANDS: dict[str, str] = {
     "serve": "transom.cli.serve",
+    "worker": "transom.cli.worker",
     "config": "transom.cli.config",
     "db": "transom.cli.db",
     "user": "transom.cli.user",
@@ -18,6 +19,10 @@ COMMANDS: dict[str, str] = {
     "role": "transom.cli.role",
     "token": "transom.cli.token",
     "policy": "transom.cli.policy",
+    "metadefs": "transom.cli.metadefs",
+    "image": "transom.cli.image",
+    "sweep": "transom.cli.sweep",
+    "doctor": "transom.cli.doctor",
 }
 """Every command and the module that adds it. Only the module of the command given is imported."""
 

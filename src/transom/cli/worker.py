@@ -1,0 +1,63 @@
+"""`transom worker`: work on tasks, without serving requests."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+
+import structlog
+
+from transom import telemetry
+from transom.cli.options import add_location, settings_of
+from transom.cli.serve import prepare
+from transom.errors import ConfigurationError
+from transom.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "worker",
+        help="work on imports and other tasks, without serving requests",
+        description="Any number of workers and serving processes share one database and its stores. "
+        "What one of them leaves undone when it ends, another finishes.",
+    )
+    add_location(parser)
+    parser.add_argument(
+        "--log-level", default="info", choices=("debug", "info", "warning", "error")
+    )
+    parser.set_defaults(func=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    import uvloop
+
+    telemetry.configure(args.log_level)
+    settings = settings_of(args, {})
+    if any(store.driver == "memory" for store in settings.stores.named.values()):
+        raise ConfigurationError(
+            'A store with driver = "memory" is known to the serving process alone; let that one '
+            "work on tasks (server.worker = true), or use another driver."
+        )
+    settings.data_path.mkdir(parents=True, exist_ok=True, mode=0o750)
+    for line in prepare(settings):
+        print(line, flush=True)
+    uvloop.run(_work(settings))
+    return 0
+
+
+async def _work(settings: Settings) -> None:
+    from transom.app import Background, open_registry
+
+    background = Background(open_registry(settings), is_worker=True)
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    await background.start()
+    _log.info("working", data=settings.data)
+    await ended.wait()
+    await background.stop()
+    _log.info("stopped")
