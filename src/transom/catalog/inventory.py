@@ -1,0 +1,199 @@
+"""What the catalog knows of the objects in stores, and which images nobody works on any more.
+
+The first question is what keeps an orphan sweep from removing living data, so it stands on a rule:
+*whoever writes an object has its store and key in one of the tables of `NAMING` before the first
+byte, and in one of them until after the last one is removed*. Who hands an object from one table to
+another does so in one transaction. A table that names objects joins with one line in `NAMING`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from transom.catalog.engine import Engine
+from transom.catalog.locking import locked
+from transom.catalog.rows import unfold_metadata
+from transom.catalog.schema import image_locations, images, intakes
+from transom.catalog.task_tables import staged, task_objects, tasks
+from transom.model.image import Location, Status
+from transom.model.task import ENDED
+
+NAMING = (image_locations, intakes, staged, task_objects)
+"""The tables that name objects, by their columns `store` and `key`."""
+
+BUSY = (Status.SAVING, Status.UPLOADING, Status.IMPORTING)
+"""States in which somebody has to be at work on an image."""
+
+_WORKED_ON = sa.or_(
+    sa.exists().where(intakes.c.image_id == images.c.id),
+    sa.exists().where(staged.c.image_id == images.c.id),
+    sa.exists().where(tasks.c.image_id == images.c.id, tasks.c.status.not_in(ENDED)),
+)
+"""True for images that data comes in for, or waits for, or that a task has."""
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """A living location, with what its object has to be. `number` orders them."""
+
+    number: int
+    image_id: str
+    image_status: str
+    location: Location
+    size_bytes: int | None
+    checksum: str | None
+    os_hash_algo: str | None
+    os_hash_value: str | None
+
+
+class Stuck(msgspec.Struct, frozen=True, kw_only=True):
+    """An image that waits for somebody who is not there."""
+
+    image_id: str
+    status: str
+    updated_at: dt.datetime
+
+
+class Inventory:
+    """Questions about everything at once, for sweeps and examinations. Every method may raise
+    CatalogUnavailable."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def known(self, store: str, keys: Collection[str]) -> frozenset[str]:
+        """Those of the keys that the catalog names in the store, for whatever reason: locations of
+        any status, data that comes in or waits, and what tasks write."""
+        return await self._engine.read(lambda connection: known(connection, store, keys))
+
+    async def stores_named(self) -> dict[str, int]:
+        """The stores in which the catalog names objects, and how many in each."""
+        every = sa.union_all(
+            *(sa.select(table.c.store, table.c.key) for table in NAMING)
+        ).subquery()
+        statement = (
+            sa.select(every.c.store, sa.func.count())
+            .group_by(every.c.store)
+            .order_by(every.c.store)
+        )
+        return await self._engine.read(
+            lambda connection: {store: int(count) for store, count in connection.execute(statement)}
+        )
+
+    async def held(self, *, after: int = 0, limit: int = 500) -> list[Held]:
+        """Locations of living images in the order of their numbers, those after `after`."""
+        return await self._engine.read(lambda connection: _held(connection, after, limit))
+
+    async def stuck(
+        self, *, now: dt.datetime, settled_seconds: float = 60.0, limit: int = 1000
+    ) -> list[Stuck]:
+        """Images in a state in which somebody has to be at work on them, and nobody is, for longer
+        than `settled_seconds`; oldest first."""
+        return await self._engine.read(
+            lambda connection: _stuck(connection, now, settled_seconds, limit)
+        )
+
+    async def unstick(self, image_id: str, *, now: dt.datetime) -> bool:
+        """Put a stuck image back: `queued`, without anything of the data that never came. False,
+        and nothing changes, when somebody works on it after all."""
+        return await self._engine.write(lambda connection: _unstick(connection, image_id, now))
+
+
+def known(connection: Connection, store: str, keys: Collection[str]) -> frozenset[str]:
+    """Those of the keys that some table names in the store."""
+    wanted = list(keys)
+    # One statement, so one moment: an object that changes from one table to another while this
+    # runs is in the first or in the second.
+    statement = sa.union(
+        *(
+            sa.select(table.c.key).where(table.c.store == store, table.c.key.in_(wanted))
+            for table in NAMING
+        )
+    )
+    return frozenset(connection.execute(statement).scalars())
+
+
+def _held(connection: Connection, after: int, limit: int) -> list[Held]:
+    rows = connection.execute(
+        sa.select(
+            image_locations,
+            images.c.status.label("image_status"),
+            images.c.size,
+            images.c.checksum,
+            images.c.os_hash_algo,
+            images.c.os_hash_value,
+        )
+        .join(images, images.c.id == image_locations.c.image_id)
+        .where(image_locations.c.status == "active", image_locations.c.number > after)
+        .order_by(image_locations.c.number)
+        .limit(limit)
+    )
+    return [
+        Held(
+            number=row.number,
+            image_id=row.image_id,
+            image_status=row.image_status,
+            location=Location(
+                store=row.store, key=row.key, url=row.url, metadata=unfold_metadata(row.metadata)
+            ),
+            size_bytes=row.size,
+            checksum=row.checksum,
+            os_hash_algo=row.os_hash_algo,
+            os_hash_value=row.os_hash_value,
+        )
+        for row in rows
+    ]
+
+
+def _stuck(
+    connection: Connection, now: dt.datetime, settled_seconds: float, limit: int
+) -> list[Stuck]:
+    settled = now - dt.timedelta(seconds=settled_seconds)
+    rows = connection.execute(
+        sa.select(images.c.id, images.c.status, images.c.updated_at)
+        .where(
+            images.c.shelf.in_([0, 1]),
+            images.c.visibility.in_(["public", "community", "shared", "private"]),
+            images.c.status.in_([str(status) for status in BUSY]),
+            images.c.updated_at <= settled,
+            ~_WORKED_ON,
+        )
+        .order_by(images.c.updated_at, images.c.id)
+        .limit(limit)
+    )
+    return [Stuck(image_id=row.id, status=row.status, updated_at=row.updated_at) for row in rows]
+
+
+def _unstick(connection: Connection, image_id: str, now: dt.datetime) -> bool:
+    image = locked(connection, image_id)
+    if image is None or image.status not in BUSY:
+        return False
+    idle = sa.select(images.c.id).where(images.c.id == image_id, ~_WORKED_ON)
+    if connection.execute(idle).first() is None:
+        return False
+    connection.execute(
+        sa.update(image_locations)
+        .where(image_locations.c.image_id == image_id, image_locations.c.status == "active")
+        .values(status="pending_delete", doomed_at=now)
+    )
+    connection.execute(
+        sa.update(images)
+        .where(images.c.id == image_id)
+        .values(
+            status=Status.QUEUED,
+            size=None,
+            virtual_size=None,
+            checksum=None,
+            os_hash_algo=None,
+            os_hash_value=None,
+            locations="[]",
+            copies=0,
+            updated_at=max(image.updated_at, now),
+            revision=image.revision + 1,
+        )
+    )
+    return True
