@@ -13,6 +13,7 @@ import pytest
 
 import transom.auth.backends
 import transom.cli
+import transom.imports.plugins
 import transom.stores.drivers
 from transom import errors
 from transom.api import problems
@@ -21,6 +22,7 @@ from transom.api.route import Route
 from transom.api.routes import ROUTES
 from transom.auth import BACKENDS
 from transom.cli.main import COMMANDS
+from transom.imports.plugins import PLUGINS
 from transom.policy.rules import RULES
 from transom.stores import DRIVERS
 
@@ -42,8 +44,12 @@ def _all_errors(kind: type = errors.TransomError) -> Iterator[type[errors.Transo
 
 @pytest.mark.parametrize(
     ("table", "package"),
-    [(DRIVERS, transom.stores.drivers), (BACKENDS, transom.auth.backends)],
-    ids=["stores", "identity backends"],
+    [
+        (DRIVERS, transom.stores.drivers),
+        (BACKENDS, transom.auth.backends),
+        (PLUGINS, transom.imports.plugins),
+    ],
+    ids=["stores", "identity backends", "import plugins"],
 )
 def test_every_driver_is_in_its_table_and_can_be_loaded(
     table: dict[str, str], package: ModuleType

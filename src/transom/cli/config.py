@@ -26,6 +26,8 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    settings_of(args)
+    from transom.imports.plugins import open_plugins
+
+    open_plugins(settings_of(args))
     print("The configuration is valid.")
     return 0

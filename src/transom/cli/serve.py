@@ -68,10 +68,13 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def prepare(settings: Settings) -> list[str]:
-    """Bring the catalog up to date and, the first time, make users; gives the lines to print."""
+    """Bring the catalog up to date and, the first time, make users; gives the lines to print.
+    Raises ConfigurationError, also for what would otherwise fail at the first import."""
     from transom.auth import bootstrap
     from transom.catalog import Catalog
+    from transom.imports.plugins import open_plugins
 
+    open_plugins(settings)
     catalog = Catalog.open(settings)
     try:
         catalog.upgrade()
