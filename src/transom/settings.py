@@ -201,6 +201,10 @@ class Imports(Group, frozen=True):
             "`image_decompression`, `image_conversion`, `inject_image_metadata`, `no_op`."
         ),
     ] = ()
+    download_properties: Annotated[
+        tuple[str, ...],
+        doc("glance-download: beginnings of the names of custom properties that come along."),
+    ] = ("hw_", "trait:", "os_distro", "os_secure_boot", "os_type")
     tasks_max: Annotated[
         Annotated[int, msgspec.Meta(ge=1)],
         doc("Tasks that one process works on at a time."),

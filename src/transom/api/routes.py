@@ -51,7 +51,7 @@ from transom.api.problems import PATCH_TYPES
 from transom.api.route import Route
 from transom.api.schemas import metadef_schema_show, schema_show
 from transom.api.tags import tag_add, tag_remove
-from transom.api.tasks import task_delete, task_list, task_show
+from transom.api.tasks import task_create, task_delete, task_list, task_show
 from transom.settings import Settings
 
 IMAGE = "/v2/images/{image_id}"
@@ -121,6 +121,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{IMAGE}/events", image_events, "Follow an image and its tasks", since="2.17",
           action="get_image", answer=str, answer_type="text/event-stream", errors=(400, 404)),
     # tasks
+    Route("POST", "/v2/tasks", task_create, "Make an image from a URL", 201, since="2.2",
+          action="tasks_api_access", body=task_bodies.TaskCreate, answer=task_bodies.Task,
+          answer_headers=("location",), errors=(400, 403)),
     Route("GET", "/v2/tasks", task_list, "List tasks", since="2.2", action="tasks_api_access",
           parameters=task_bodies.TASK_PARAMETERS, open_query=True, answer=task_bodies.Tasks,
           errors=(400, 403)),

@@ -122,6 +122,14 @@ class Task(TaskStub):
     progress: Progress
 
 
+class TaskCreate(Closed):
+    """What a task is to do. `import` is the type for clients; its input needs `import_from`,
+    `import_from_format` and `image_properties`."""
+
+    type: TaskType
+    input: dict[str, Any]
+
+
 class Tasks(Closed):
     """One page of tasks."""
 

@@ -13,6 +13,7 @@ from transom.api.views import time_view
 from transom.catalog.tasks import SORT_KEYS, TaskQuery
 from transom.errors import MethodNotAllowed
 from transom.images.track import list_tasks, permit_tasks, show_task
+from transom.imports.legacy import start_task
 from transom.model.task import Task, TaskStatus, TaskType
 
 
@@ -29,6 +30,14 @@ async def task_list(call: Call) -> Response:
             "schema": "/v2/schemas/tasks",
         }
     )
+
+
+async def task_create(call: Call) -> Response:
+    """`POST /v2/tasks`."""
+    body = await call.json_object()
+    task = await start_task(call.registry, call.actor, body, request_id=call.request_id)
+    location = f"{call.base_url}/v2/tasks/{task.id}"
+    return json_response(task_view(task), 201, {"location": location})
 
 
 async def task_show(call: Call) -> Response:

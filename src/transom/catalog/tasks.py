@@ -36,7 +36,16 @@ from transom.errors import (
 from transom.model.image import GONE, Image, Location, Status
 from transom.model.limit import BytesLimit, CountLimit
 from transom.model.reserved import FAILED_IMPORT, IMPORT_TASK, IMPORTING_TO, LAST_ERROR
-from transom.model.task import ENDED, Facts, Progress, Staged, Task, TaskObject, TaskStatus, TaskType
+from transom.model.task import (
+    ENDED,
+    Facts,
+    Progress,
+    Staged,
+    Task,
+    TaskObject,
+    TaskStatus,
+    TaskType,
+)
 
 _UNFINISHED = (TaskStatus.PENDING, TaskStatus.PROCESSING)
 SORT_KEYS = ("id", "type", "status", "owner", "expires_at", "created_at", "updated_at")
@@ -165,16 +174,23 @@ class Tasks:
 
         await self._engine.write(work)
 
-    async def set_image(self, task: Task, image_id: str) -> None:
-        """Write which image a task has made. Raises TaskLost."""
+    async def take_image(self, task: Task, image_id: str, *, stores: Collection[str]) -> Image:
+        """Lock the queued image that a task has made for its own import; done again it changes
+        nothing. Raises TaskLost, ImageDeletedMeanwhile, StatusConflict, FormatsUnset."""
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> Image:
             _mine(connection, task)
+            image = locked(connection, image_id)
+            if image is None or image.status in GONE:
+                raise ImageDeletedMeanwhile(image_id)
             connection.execute(
                 sa.update(tasks).where(tasks.c.id == task.id).values(image_id=image_id)
             )
+            if image.properties.get(IMPORT_TASK) == task.id:
+                return image
+            return _lock(connection, task, image, stores, Status.QUEUED)
 
-        await self._engine.write(work)
+        return await self._engine.write(work)
 
     async def remember_object(
         self, task: Task, store: str, key: str, *, token: str, now: dt.datetime
@@ -425,16 +441,29 @@ def _begin_import(
             one_more(connection, image.owner, uploading, "uploading")
         if adds and image.size is not None:
             refuse_more(connection, image.owner, image.size * len(stores), adds)
-    properties = dict(image.properties)
-    properties[IMPORT_TASK] = task.id
-    properties[IMPORTING_TO] = ",".join(sorted(stores))
-    properties[FAILED_IMPORT] = _without(properties.get(FAILED_IMPORT), stores)
-    status = image.status if from_status is Status.ACTIVE else Status.IMPORTING
     if from_status is Status.UPLOADING and not staging.hand_over(
         connection, image_id, task.id, task.created_at
     ):
         raise NothingStaged(image_id)
     _insert(connection, task)
+    return _lock(connection, task, image, stores, from_status)
+
+
+def _lock(
+    connection: Connection,
+    task: Task,
+    image: Image,
+    stores: Collection[str],
+    from_status: Status,
+) -> Image:
+    """Note on the image which task has it, and which stores that is to fill."""
+    if image.status is not from_status:
+        raise StatusConflict(image.id, "import data into", image.status)
+    properties = dict(image.properties)
+    properties[IMPORT_TASK] = task.id
+    properties[IMPORTING_TO] = ",".join(sorted(stores))
+    properties[FAILED_IMPORT] = _without(properties.get(FAILED_IMPORT), stores)
+    status = image.status if from_status is Status.ACTIVE else Status.IMPORTING
     return replace(
         connection,
         image,
@@ -604,9 +633,24 @@ def _put_back(
             checksum=None,
             os_hash_algo=None,
             os_hash_value=None,
-            **task.notes.get("before", {}),
         )
+        after = _as_before(after, task.notes.get("before"))
     replace(connection, image, after)
+
+
+def _as_before(image: Image, before: dict[str, Any] | None) -> Image:
+    """The image without what came with the data: formats, and properties that it brought."""
+    if before is None:
+        return image
+    properties = dict(image.properties)
+    for name in before["brought"]:
+        properties.pop(name, None)
+    return msgspec.structs.replace(
+        image,
+        disk_format=before["disk_format"],
+        container_format=before["container_format"],
+        properties=properties | before["properties"],
+    )
 
 
 def _settle(

@@ -30,6 +30,7 @@ async def fetch_urls(
     run: Run,
     urls: Sequence[str],
     *,
+    guard: Guard | None = None,
     checksums_url: str | None = None,
     headers: dict[str, str] | None = None,
 ) -> None:
@@ -39,7 +40,9 @@ async def fetch_urls(
     data. Raises FetchFailed, UrlRefused, SourceChanged, ImageTooLarge, StoreFull, and what else the
     staging store raises.
     """
-    guard = Guard.open(run.registry.settings)
+    if run.material is not None:
+        return
+    guard = guard or Guard.open(run.registry.settings)
     if checksums_url is not None:
         await _expect(run, guard, checksums_url, urls[0])
     for start in range(STARTS_MAX):

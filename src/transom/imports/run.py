@@ -59,8 +59,7 @@ class Run:
     @property
     def source(self) -> dict[str, Any]:
         """The arguments of the import method."""
-        source: dict[str, Any] = self.task.input["import_req"]["method"]
-        return source
+        return source_of(self.task)
 
     @property
     def image_id(self) -> str:
@@ -218,6 +217,18 @@ class Run:
 
     def _message(self) -> str:
         return f"Copied {self.progress.done_bytes // MIB} MiB" if self.progress.phase else ""
+
+
+def source_of(task: Task) -> dict[str, Any]:
+    """The import method's name and arguments."""
+    source: dict[str, Any] = task.notes.get("source") or task.input["import_req"]["method"]
+    return source
+
+
+def stores_of(task: Task) -> list[str]:
+    """The stores that a task fills, in order."""
+    stores: list[str] = task.notes.get("stores") or task.input.get("backend", [])
+    return stores
 
 
 def scratch_root(registry: Registry) -> Path:

@@ -6,7 +6,6 @@ location of the image in the transaction that makes it one.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -26,16 +25,16 @@ from transom.errors import (
 from transom.images.clock import now
 from transom.images.download import open_data
 from transom.images.intake import Taken, measure, take_in
-from transom.imports import open_method
+from transom.imports import expiry, open_method
+from transom.imports.legacy import create_image
 from transom.imports.onward import Onward
 from transom.imports.plugin import Material
 from transom.imports.plugins import open_plugins
-from transom.imports.run import Run
+from transom.imports.run import Run, source_of, stores_of
 from transom.imports.workbench import Bench
 from transom.model.image import Image, Location, Status
 from transom.model.reserved import LAST_ERROR
-from transom.model.task import Facts, Task
-from transom.registry import Registry
+from transom.model.task import Facts, Task, TaskType
 from transom.settings import Settings
 from transom.stores.store import KeyMissing, Reader, Store
 
@@ -54,8 +53,8 @@ _FATAL = (
 def steps_of(settings: Settings, task: Task) -> list[str]:
     """The steps of a task by name, in order. Written down once, when the task is first taken up,
     so that another configuration later does not change what is under way."""
-    method = open_method(task.input["import_req"]["method"]["name"])
-    names: list[str] = []
+    method = open_method(source_of(task)["name"])
+    names: list[str] = ["create"] if task.type is TaskType.IMPORT else []
     if method.fetches:
         names.append("fetch")
     if method.needs is not Status.ACTIVE:
@@ -63,16 +62,17 @@ def steps_of(settings: Settings, task: Task) -> list[str]:
         if plugins:
             names.append("verify")
             names += [f"plugin:{name}" for name in plugins]
-    return [*names, *(f"place:{store}" for store in task.input["backend"]), "finish"]
+    return [*names, *(f"place:{store}" for store in stores_of(task)), "finish"]
 
 
 async def perform(run: Run, step: str) -> None:
     """Take one step."""
     name, _, argument = step.partition(":")
     match name:
+        case "create":
+            await create_image(run)
         case "fetch":
-            if run.material is None:
-                await open_method(run.source["name"]).fetch(run)
+            await open_method(run.source["name"]).fetch(run)
         case "verify":
             await _verify(run)
         case "plugin":
@@ -171,13 +171,16 @@ async def _place(run: Run, store_name: str) -> None:
     if mark is None:
         raise StoreFailed(store_name, "its object is not known any more")
     key = mark["key"]
+    changes = {} if material is None else _changes(run, material)
+    if changes and "before" not in run.notes:
+        await run.keep(before=_before(image, changes))
     allowance = await registry.limits.allowance(image.owner)
     await registry.catalog.tasks.place(
         run.task,
         image.id,
         Location(store=store_name, key=key, url=store.url(key)),
         facts,
-        changes={} if material is None else _changes(run, material),
+        changes=changes,
         activates=not run.notes.get("must_succeed", True),
         limits=allowance.stored,
         now=now(),
@@ -275,6 +278,19 @@ def _changes(run: Run, material: Material) -> dict[str, Any]:
     }
 
 
+def _before(image: Image, changes: dict[str, Any]) -> dict[str, Any]:
+    """What the changes replace, in case that the import fails later."""
+    brought = list(changes["properties"])
+    return {
+        "disk_format": image.disk_format,
+        "container_format": image.container_format,
+        "brought": brought,
+        "properties": {
+            name: image.properties[name] for name in brought if name in image.properties
+        },
+    }
+
+
 def _original_properties(run: Run, material: Material, original: dict[str, Any]) -> dict[str, str]:
     if material.key == run.notes.get("arrived"):
         return {}
@@ -283,11 +299,6 @@ def _original_properties(run: Run, material: Material, original: dict[str, Any])
         "original_hash_value": original["value"],
         "original_size": str(original["size_bytes"]),
     }
-
-
-def expiry(registry: Registry) -> dt.datetime:
-    """Until when a task that ends now can be looked up."""
-    return now() + dt.timedelta(hours=registry.settings.imports.task_hours)
 
 
 def _hold_to(expected: dict[str, str], digests: dict[str, str]) -> None:
@@ -299,7 +310,7 @@ def _hold_to(expected: dict[str, str], digests: dict[str, str]) -> None:
 async def _finish(run: Run) -> None:
     image = await run.image()
     if not image.locations:
-        stores = ", ".join(run.task.input["backend"])
+        stores = ", ".join(stores_of(run.task))
         reason = image.properties.get(LAST_ERROR) or "every one failed"
         raise StoreFailed(stores, reason)
     await run.registry.catalog.tasks.succeed(
@@ -308,5 +319,5 @@ async def _finish(run: Run) -> None:
         result={"image_id": image.id},
         message=f"Copied {(image.size or 0) // (1024 * 1024)} MiB",
         now=now(),
-        expires_at=expiry(run.registry),
+        expires_at=expiry(run.registry.settings, now()),
     )

@@ -9,8 +9,9 @@ import structlog
 
 from transom.errors import TransomError, UnknownStore
 from transom.images.clock import now
-from transom.imports.run import Run, scratch_root
-from transom.imports.steps import expiry, perform, steps_of
+from transom.imports import expiry
+from transom.imports.run import Run, scratch_root, stores_of
+from transom.imports.steps import perform, steps_of
 from transom.model.task import TaskObject
 from transom.registry import Registry
 
@@ -34,10 +35,10 @@ async def give_up(run: Run, reason: str) -> None:
     registry, task = run.registry, run.task
     await registry.catalog.tasks.fail(
         task,
-        stores=task.input.get("backend", []),
+        stores=stores_of(task),
         message=reason,
         now=now(),
-        expires_at=expiry(registry),
+        expires_at=expiry(registry.settings, now()),
     )
     _log.info("task.failed", task_id=task.id, image_id=task.image_id, reason=reason)
 

@@ -80,6 +80,11 @@ class KeystoneAuthenticator:
         """
         return await self._client.limits_of(project_id)
 
+    async def image_endpoint(self, token: str, region: str, interface: str) -> str | None:
+        """The URL of the image service of a region for whoever has the token; None when there is
+        none. Raises IdentityUnavailable."""
+        return await self._client.image_endpoint(token, region, interface)
+
     async def close(self) -> None:
         """Free connections."""
         tasks = list(self._under_way.values())

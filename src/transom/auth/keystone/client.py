@@ -18,6 +18,7 @@ from urllib.parse import quote
 import msgspec
 import structlog
 
+from transom.auth.keystone.catalogue import Catalogue
 from transom.auth.keystone.circuit import Circuit
 from transom.auth.keystone.limits import Limits, RegisteredLimits, Services, effective
 from transom.auth.keystone.token import Token, decode, seconds
@@ -117,6 +118,13 @@ class KeystoneClient:
         """
         return await self._in_turn(self._limits_circuit, lambda: self._limits_of(project_id))
 
+    async def image_endpoint(self, token: str, region: str, interface: str) -> str | None:
+        """The URL of the image service of a region, as the catalogue of a user's token has it; None
+        when it has none. Raises IdentityUnavailable."""
+        return await self._in_turn(
+            self._circuit, lambda: self._image_endpoint(token, region, interface)
+        )
+
     async def _in_turn(self, circuit: Circuit, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask Keystone unless it is known to be away, a bounded number of callers at a time."""
         if self._waiting >= WAITING_MAX:
@@ -188,6 +196,18 @@ class KeystoneClient:
 
     async def _is_good(self, own: str) -> bool:
         return (await self._ask(own, own)).status == 200
+
+    async def _image_endpoint(self, token: str, region: str, interface: str) -> str | None:
+        answer = await self._send("GET", "/auth/catalog", headers={"x-auth-token": token})
+        if answer.status in (401, 403, 404):
+            return None
+        if answer.status != 200:
+            raise _Failed(f"it answered with status {answer.status}")
+        try:
+            catalog = msgspec.json.decode(answer.body, type=Catalogue)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise _Failed("its answer is not Keystone's") from error
+        return catalog.find("image", region, interface)
 
     async def _limits_of(self, project_id: str) -> dict[str, int]:
         if not self._service_id:
