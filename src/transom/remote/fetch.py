@@ -438,16 +438,20 @@ class Download:
     async def _follow(self, source: _Source, fields: Mapping[str, str]) -> tuple[Wire, Head]:
         """The answer that is not a redirect: 200, 206 or 416. Raises Failure, UrlRefused."""
         target = source.here
-        # Where a redirect led may be gone by now; the URL itself leads to what is valid.
-        source.here = source.given
         may_be_old = target is not source.given
         for _ in range(REDIRECTS_MAX + 1):
             own = source.headers if target.origin == source.given.origin else {}
-            wire, head = await self._exchange(target, {**own, **fields})
+            try:
+                wire, head = await self._exchange(target, {**own, **fields})
+            except Failure:
+                source.here = source.given
+                raise
             if head.status in (200, 206, 416):
                 source.here = target
                 return wire, head
             self._close_wire(wire)
+            # Where a redirect led may be gone by now; the URL itself leads to what is valid.
+            source.here = source.given
             if head.status not in _REDIRECTS:
                 raise self._failed(head, again=may_be_old and head.status in _GONE)
             target, may_be_old = self._redirected(target, head), False
