@@ -246,7 +246,7 @@ class ServerProcess:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     cwd=self.folder,
-                    env=self._environment(),
+                    env=self.environment(),
                     start_new_session=True,
                 )
             try:
@@ -397,7 +397,7 @@ class ServerProcess:
             capture_output=True,
             text=True,
             timeout=120,
-            env=self._environment(),
+            env=self.environment(),
             check=False,
         )
         assert done.returncode == 0, f"{commands}: {done.stdout}{done.stderr}"
@@ -440,7 +440,8 @@ class ServerProcess:
         own = {"server": {"bind": f"127.0.0.1:{self.port}", "shutdown_seconds": 5}}
         self.config_path.write_text(to_toml(merged(self.config, own)))
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """What the service gets from its shell: nothing of the developer's Transom or cloud."""
         kept = {
             key: value
             for key, value in os.environ.items()
