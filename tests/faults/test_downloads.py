@@ -835,8 +835,7 @@ async def test_leaving_early_closes_everything() -> None:
                 break
         assert not [task for task in asyncio.all_tasks() - before if is_ours(task)]
         async with asyncio.timeout(5):
-            while source.open_connections:
-                await asyncio.sleep(0.02)
+            await source.left.wait()
 
 
 async def test_a_cancelled_download_ends_at_once() -> None:

@@ -117,6 +117,8 @@ class Source:
         self.connections = 0
         self.port = 0
         self.tls: ssl.SSLContext | None = None
+        self.left = asyncio.Event()
+        """Nobody is connected any more."""
         self.ended = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
@@ -125,11 +127,6 @@ class Source:
     def url(self) -> str:
         """The URL of the file."""
         return f"http://{self.host}:{self.port}/disk.raw"
-
-    @property
-    def open_connections(self) -> int:
-        """Connections that have not ended."""
-        return len(self._open)
 
     @property
     def ranges(self) -> list[str | None]:
@@ -166,6 +163,7 @@ class Source:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._open.add(writer)
+        self.left.clear()
         try:
             while await self._one(reader, writer):
                 pass
@@ -176,6 +174,8 @@ class Source:
             pass
         finally:
             self._open.discard(writer)
+            if not self._open:
+                self.left.set()
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
