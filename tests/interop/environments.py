@@ -12,21 +12,22 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def environment(name: str, requirements: Path) -> Path:
+def environment(name: str, requirements: Path, *, alone: bool = False) -> Path:
     """A folder whose `venv` holds what the requirements name; made on first use, shared by test
-    processes that run side by side."""
+    processes that run side by side. `alone` leaves out what they need to run, for packages of which
+    only the files matter."""
     version = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()[:12]
     folder = ROOT / ".cache" / f"{name}-{version}"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "ready").exists():
-            _install(folder / "venv", requirements)
+            _install(folder / "venv", requirements, alone)
             (folder / "ready").touch()
     return folder
 
 
-def _install(venv: Path, requirements: Path) -> None:
+def _install(venv: Path, requirements: Path, alone: bool) -> None:
     shutil.rmtree(venv, ignore_errors=True)
     uv = shutil.which("uv")
     if uv:
@@ -35,7 +36,8 @@ def _install(venv: Path, requirements: Path) -> None:
     else:
         _run([sys.executable, "-m", "venv", str(venv)])
         install = [str(venv / "bin/pip"), "install", "--quiet"]
-    _run([*install, "--requirement", str(requirements)])
+    only = ["--no-deps"] if alone else []
+    _run([*install, *only, "--requirement", str(requirements)])
 
 
 def _run(command: list[str]) -> None:

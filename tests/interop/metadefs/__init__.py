@@ -1,0 +1,1 @@
+"""The metadata definitions that Glance ships, as they come with its package."""
