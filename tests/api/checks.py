@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import pytest
-
 from tests.support.server import Client, told
 
 EMPTY = {
@@ -64,10 +62,3 @@ def check_goes_back_to_queued(client: Client, image_id: str, seconds: float = 15
             assert answer.status_code == 409, told(answer)
         assert time.monotonic() < deadline, f"still {shown['status']} after {seconds} s"
         time.sleep(0.05)
-
-
-imports_to_come = pytest.mark.xfail(
-    strict=True,
-    reason="no import method is built in yet, and the server announces only what it can do",
-)
-"""Marks what the contract says about the announcement of import methods."""

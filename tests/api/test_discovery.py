@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.api.checks import imports_to_come
 from tests.api.configs import WITHOUT_IMPORTS
 from tests.conftest import Actors, ServerWith
 from tests.support.server import Client, ServerProcess, told
@@ -22,7 +21,6 @@ def test_any_token_may_ask_for_import_methods(actors: Actors, who: str) -> None:
     assert isinstance(methods["description"], str)
 
 
-@imports_to_come
 @pytest.mark.parametrize("methods", [["web-download", "glance-direct"], ["web-download"]])
 def test_methods_are_the_configured_ones(server_with: ServerWith, methods: list[str]) -> None:
     demo = server_with({"imports": {"methods": methods}}).demo

@@ -19,7 +19,6 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.checks import imports_to_come
 from tests.api.configs import LOCATIONS, TWO_STORES, WITHOUT_IMPORTS
 from tests.conftest import Actors, MakeImage, Running, ServerWith
 from tests.support.raw_http import exchange
@@ -290,7 +289,6 @@ class TestParameterDocument:
         )
         assert answer.status_code == 200, told(answer)
 
-    @imports_to_come
     def test_import_header(self, server_with: ServerWith, owner: Client) -> None:
         answer = owner.post("/v2/images", json={})
         assert answer.headers["OpenStack-image-import-methods"] == "glance-direct,web-download"

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from tests.api.checks import imports_to_come
 from tests.conftest import Actors, MakeImage
 from tests.support.server import Client, ServerProcess, told
 
@@ -99,7 +98,6 @@ def test_created_answer_carries_its_headers(owner: Client, server: ServerProcess
     owner.delete(f"/v2/images/{answer.json()['id']}")
 
 
-@imports_to_come
 def test_created_answer_names_the_import_methods(owner: Client) -> None:
     answer = owner.post("/v2/images", json={})
     assert answer.headers["openstack-image-import-methods"] == "glance-direct,web-download"

@@ -21,8 +21,7 @@ class ImportMethod(Struct, kw_only=True):
     name: Annotated[MethodName, described("The import method.")]
     uri: Annotated[str | UnsetType, described("web-download: URL of the data.")] = UNSET
     mirrors: Annotated[
-        list[str] | UnsetType,
-        Meta(max_length=8),
+        Annotated[list[str], Meta(max_length=8)] | UnsetType,
         described("web-download: further URLs of the same data."),
     ] = UNSET
     checksums_uri: Annotated[
