@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection
+from functools import partial
 
 import msgspec
 import sqlalchemy as sa
@@ -17,7 +18,7 @@ from sqlalchemy import Connection
 
 from transom.catalog.engine import Engine
 from transom.catalog.locking import locked
-from transom.catalog.rows import unfold_metadata
+from transom.catalog.rows import unfold_locations, unfold_metadata
 from transom.catalog.schema import image_locations, images, intakes
 from transom.catalog.task_tables import staged, task_objects, tasks
 from transom.model.image import Location, Status
@@ -70,6 +71,19 @@ class Inventory:
         any status, data that comes in or waits, and what tasks write."""
         return await self._engine.read(lambda connection: known(connection, store, keys))
 
+    async def shown(self, store: str, keys: Collection[str]) -> frozenset[str]:
+        """Those of the keys that images show as locations in the store, whatever the rows of
+        locations say. Reads every image, so it is for the few keys that nobody else knows."""
+        wanted, found, after = frozenset(keys), set[str](), ""
+        while wanted:
+            page = await self._engine.read(partial(_folded, after=after))
+            if not page:
+                break
+            after = page[-1][0]
+            for _, text in page:
+                found |= {place.key for place in unfold_locations(text) if place.store == store}
+        return wanted & found
+
     async def stores_named(self) -> dict[str, int]:
         """The stores in which the catalog names objects, and how many in each."""
         every = sa.union_all(
@@ -115,6 +129,16 @@ def known(connection: Connection, store: str, keys: Collection[str]) -> frozense
         )
     )
     return frozenset(connection.execute(statement).scalars())
+
+
+def _folded(connection: Connection, *, after: str) -> list[tuple[str, str]]:
+    rows = connection.execute(
+        sa.select(images.c.id, images.c.locations)
+        .where(images.c.id > after, images.c.locations != "[]")
+        .order_by(images.c.id)
+        .limit(2000)
+    )
+    return [(row.id, row.locations) for row in rows]
 
 
 def _held(connection: Connection, after: int, limit: int) -> list[Held]:

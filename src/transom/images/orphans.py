@@ -16,7 +16,7 @@ import structlog
 
 from transom.errors import StoreUnavailable, TransomError
 from transom.registry import Registry
-from transom.stores.store import Entry, Store
+from transom.stores.store import Entry, KeyMissing, Store
 
 _log = structlog.get_logger(__name__)
 
@@ -71,32 +71,43 @@ async def survey_store(registry: Registry, store: Store, grace_seconds: float) -
     if not store.features.shared:
         found.note = "only the serving process sees its objects"
         return found
-    before = time.time() - grace_seconds
     try:
-        for entries, is_partial in ((store.list_partial(), True), (store.list(), False)):
-            async for batch in _batches(entries):
-                found.objects += len(batch)
-                known = await registry.catalog.inventory.known(
-                    store.name, [entry.key for entry in batch]
-                )
-                for entry in batch:
-                    if entry.key in known:
-                        continue
-                    if entry.modified_at > before:
-                        found.young += 1
-                        continue
-                    found.orphans.append(
-                        Orphan(
-                            store=store.name,
-                            key=entry.key,
-                            size_bytes=entry.size_bytes,
-                            modified_at=entry.modified_at,
-                            is_partial=is_partial,
-                        )
-                    )
+        await _look_through(registry, store, found, before=time.time() - grace_seconds)
+    except KeyMissing:
+        found.problem = "It has no folder for its objects; an operator has to look after it."
     except TransomError as error:
         found.problem = str(error)
+    if found.orphans:
+        # Rows of locations can be lost; then the image itself still shows where its data is.
+        shown = await registry.catalog.inventory.shown(
+            store.name, [orphan.key for orphan in found.orphans]
+        )
+        found.orphans = [orphan for orphan in found.orphans if orphan.key not in shown]
     return found
+
+
+async def _look_through(registry: Registry, store: Store, found: Survey, *, before: float) -> None:
+    for entries, is_partial in ((store.list_partial(), True), (store.list(), False)):
+        async for batch in _batches(entries):
+            found.objects += len(batch)
+            known = await registry.catalog.inventory.known(
+                store.name, [entry.key for entry in batch]
+            )
+            for entry in batch:
+                if entry.key in known:
+                    continue
+                if entry.modified_at > before:
+                    found.young += 1
+                    continue
+                found.orphans.append(
+                    Orphan(
+                        store=store.name,
+                        key=entry.key,
+                        size_bytes=entry.size_bytes,
+                        modified_at=entry.modified_at,
+                        is_partial=is_partial,
+                    )
+                )
 
 
 async def remove_orphans(registry: Registry, found: Survey) -> list[Orphan]:
