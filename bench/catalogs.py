@@ -25,12 +25,11 @@ class Folder:
     """Where a run keeps its things: the database cluster, the catalogs, and `work`, which goes
     when the run ends."""
 
-    def __init__(self, path: Path, workers: int = 1) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.postgres = path / "postgres"
         self.work = path / "work"
         self.stamps = path / "stamps"
-        self._workers = workers
 
     def glance(self, postgres: Postgres) -> glance.Glance:
         """Glance over the databases of `postgres`."""
@@ -38,7 +37,7 @@ class Folder:
 
     def transom(self) -> transom.Transom:
         """Transom over data folders under this one."""
-        return transom.Transom(self.path / "transom", self._workers)
+        return transom.Transom(self.path / "transom")
 
     def sqlite_limit(self, name: str) -> Path:
         """The file of one of the limit program's SQLite catalogs."""

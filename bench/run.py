@@ -104,7 +104,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--minutes", type=float, default=30, help="stop measuring after that long; default 30"
     )
     parser.add_argument(
-        "--workers", type=int, default=1, help="Transom's server.workers; default 1"
+        "--workers",
+        type=int,
+        default=glance.PROCESSES,
+        help="Transom's server.workers on PostgreSQL for small requests; default as many as Glance",
     )
     parser.add_argument(
         "--folder",
@@ -173,7 +176,7 @@ class Bench:
         self._stack.enter_context(_alone(path))
         if options.clean:
             self._stack.callback(shutil.rmtree, path, ignore_errors=True)
-        self._folder = Folder(path, options.workers)
+        self._folder = Folder(path)
         self._work = self._folder.work
         shutil.rmtree(self._work, ignore_errors=True)
         self._work.mkdir()
@@ -200,8 +203,9 @@ class Bench:
     def _sides(self) -> tuple[str, ...]:
         return tuple(side for side in self._options.sides if side not in self._failed)
 
-    def _start(self, side: str, name: str, *, as_project: bool = False) -> Side:
-        """Start `side` on its catalog `name`; as_project: for Transom, with tokens."""
+    def _start(self, side: str, name: str, *, as_project: bool = False, workers: int = 1) -> Side:
+        """Start `side` on its catalog `name`; for Transom with tokens (`as_project`), and on
+        PostgreSQL with so many processes."""
         database = None if "sqlite" in side else self._postgres.server
         if side == "glance":
             url, server = self._glance.start(name)
@@ -209,7 +213,9 @@ class Bench:
         if side in ("transom", "sqlite"):
             location = self._postgres.url(name) if side == "transom" else self._transom.sqlite(name)
             identity = "local" if as_project else "none"
-            url, server = self._transom.start(name, location, identity=identity)
+            url, server = self._transom.start(
+                name, location, identity=identity, workers=workers if side == "transom" else 1
+            )
             if not as_project:
                 return Side(side, url, server, database)
             token, _ = self._transom.token(name, url)
@@ -237,7 +243,9 @@ class Bench:
         ).start()
 
     @contextmanager
-    def _running(self, names: dict[str, str], *, as_project: bool) -> Iterator[list[Side]]:
+    def _running(
+        self, names: dict[str, str], *, as_project: bool, workers: int
+    ) -> Iterator[list[Side]]:
         """All sides on their catalogs, ended when the block ends; who cannot start is left out."""
         with ExitStack() as stack:
             sides = []
@@ -246,7 +254,7 @@ class Bench:
                     if project and not as_project:
                         continue
                     try:
-                        started = self._start(side, name, as_project=project)
+                        started = self._start(side, name, as_project=project, workers=workers)
                     except (StartFailed, OSError) as error:
                         self._results.problem(f"{side} on {name}: {error}")
                         continue
@@ -259,7 +267,9 @@ class Bench:
     def _lists(self, size: int) -> None:
         print(f"catalogs of {size:,} images", flush=True)
         names = {side: f"{side}_{size}" for side in self._sides()}
-        with self._running(names, as_project=self._wants("list")) as sides:
+        with self._running(
+            names, as_project=self._wants("list"), workers=self._options.workers
+        ) as sides:
             if self._wants("list"):
                 requests.lists(self._results, sides, size, self._repetitions, self._check_time)
             if self._wants("show") and size == self._largest:
@@ -269,7 +279,7 @@ class Bench:
         self._check_time()
         print("creating", flush=True)
         names = {side: self._catalogs.copy_for_work(side, self._smallest) for side in self._sides()}
-        with self._running(names, as_project=False) as sides:
+        with self._running(names, as_project=False, workers=self._options.workers) as sides:
             requests.create(self._results, sides, self._repetitions)
 
     def _starts(self) -> None:
@@ -288,7 +298,7 @@ class Bench:
             _fill(file, size_bytes)
         sides = [side for side in self._sides() if side in ("transom", "glance")]
         names = {side: self._catalogs.copy_for_work(side, self._smallest) for side in sides}
-        with self._running(names, as_project=False) as running:
+        with self._running(names, as_project=False, workers=1) as running:
             registries = [data.Registry(side) for side in running]
             if self._wants("upload"):
                 self._uploads(registries, big, small)

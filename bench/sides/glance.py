@@ -25,13 +25,14 @@ _IDENTITY = {"X-Identity-Status": "Confirmed", "X-User-Id": "5" * 32}
 ADMIN = {**_IDENTITY, "X-Project-Id": "6" * 32, "X-Roles": "admin,manager,member,reader"}
 """Headers of a request by an administrator."""
 
+PROCESSES = 2
 _UWSGI = """
 [uwsgi]
 http = 127.0.0.1:{port}
 module = glance.wsgi.api:application
 home = {home}
 env = OS_GLANCE_CONFIG_DIR={folder}
-processes = 2
+processes = {processes}
 master = true
 lazy-apps = true
 enable-threads = true
@@ -163,7 +164,7 @@ class Glance:
             "database": self._postgres.url(database, "+psycopg2"),
         }
         (self._folder / "glance-api.conf").write_text(_CONFIGURATION.format(**values))
-        (self._folder / "uwsgi.ini").write_text(_UWSGI.format(**values))
+        (self._folder / "uwsgi.ini").write_text(_UWSGI.format(processes=PROCESSES, **values))
         paste = configparser.RawConfigParser()
         paste.optionxform = str  # type: ignore[assignment, method-assign]
         paste.read(self._environment / "etc" / "glance" / "glance-api-paste.ini")

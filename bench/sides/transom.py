@@ -34,9 +34,8 @@ _TABLES = ("images", "image_properties", "image_tags", "image_members", "image_l
 class Transom:
     """Transom over any database; each has a data folder of its own under `folder`."""
 
-    def __init__(self, folder: Path, workers: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._workers = workers
 
     def data(self, name: str) -> Path:
         """The data folder of the database `name`."""
@@ -55,7 +54,7 @@ class Transom:
         _load(database, count, project)
 
     def start(
-        self, name: str, database: str, *, identity: str, fsync: bool = True
+        self, name: str, database: str, *, identity: str, fsync: bool = True, workers: int = 1
     ) -> tuple[str, Server]:
         """Start on `database`; the URL and the server. Raises StartFailed."""
         data = self.data(name)
@@ -65,7 +64,7 @@ class Transom:
         configuration.write_text(
             _CONFIGURATION.format(
                 port=port,
-                workers=self._workers,
+                workers=workers,
                 database=database,
                 identity=identity,
                 images=data / "images",
@@ -186,7 +185,7 @@ def schema() -> str:
     parts = [Path(bulk.__file__).read_text()]
     for name in _TABLES:
         table = metadata.tables[name]
-        for dialect in (postgresql.dialect(), sqlite.dialect()):
+        for dialect in (postgresql.dialect(), sqlite.dialect()):  # type: ignore[no-untyped-call]
             parts.append(str(CreateTable(table).compile(dialect=dialect)))
             parts += sorted(
                 str(CreateIndex(index).compile(dialect=dialect)) for index in table.indexes

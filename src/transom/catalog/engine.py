@@ -37,6 +37,8 @@ CONNECT_SECONDS = 5
 """How long opening a connection to PostgreSQL may take."""
 ATTEMPTS = 8
 """How often a transaction is tried that PostgreSQL refuses for the sake of another one."""
+EAGER_READERS = 2
+"""How many threads read at once as long as nobody waits for it."""
 GROUP_MAX = 64
 """How many waiting writes share one transaction on SQLite."""
 
@@ -92,7 +94,12 @@ class Engine:
             self._writes = Lane(
                 "catalog-write", lambda: _Writer(self._writing), threads=max(2, pool_size // 2)
             )
-        self._reads = Lane("catalog-read", lambda: _Reader(self._reading), threads=pool_size)
+        self._reads = Lane(
+            "catalog-read",
+            lambda: _Reader(self._reading),
+            threads=pool_size,
+            eager=EAGER_READERS,
+        )
 
     async def read(self, work: Work[T]) -> T:
         """What the work gives; it may only read. Raises CatalogUnavailable."""

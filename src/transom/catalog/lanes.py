@@ -1,7 +1,8 @@
 """Lanes: a few threads that do the blocking work of the catalog, each with a worker of its own.
 
 A hop costs about 40 µs, half of what the executors of asyncio cost, because a job here is one
-queue entry and one call back. No SQL in this file.
+queue entry and one call back. Threads that run Python take it from each other, so a lane keeps few
+of them awake until somebody waits (decision 0047). No SQL in this file.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
@@ -82,11 +84,16 @@ class Worker(Protocol):
         ...
 
 
+HURRY_SECONDS = 0.001
+"""How long a job waits for the threads that are awake before another one is woken for it."""
+
+
 class Lane:
     """Threads that take jobs in the order of their arrival.
 
-    `batch_max` is how many waiting jobs one worker takes at once. A job that waited longer than
-    `patience_seconds` fails with CatalogUnavailable without being run: what piled up while the
+    `eager` is how many threads are woken at once; the others, up to `threads`, only when a job has
+    waited. `batch_max` is how many waiting jobs one worker takes at once. A job that waited longer
+    than `patience_seconds` fails with CatalogUnavailable without being run: what piled up while the
     database was away must not keep it busy when it is back.
     """
 
@@ -96,18 +103,24 @@ class Lane:
         worker: Callable[[], Worker],
         *,
         threads: int,
+        eager: int | None = None,
         batch_max: int = 1,
         patience_seconds: float = 30.0,
     ) -> None:
         self._name = name
         self._worker = worker
         self._threads_max = threads
+        self._eager = threads if eager is None else min(eager, threads)
         self._batch_max = batch_max
         self._patience_seconds = patience_seconds
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._idle = threading.Semaphore(0)
+        self._jobs: deque[Job] = deque()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
+        """Guards what follows, and the step from "no job is left" to sleeping."""
+        self._awake = 0
+        self._asleep = 0
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._is_watched = False
         self._closed = False
 
     async def run(self, work: Callable[[Any], Any]) -> Any:
@@ -115,7 +128,7 @@ class Lane:
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         job = Job(work, future, loop)
-        self._put(job)
+        self._put(job, loop)
         try:
             return await future
         except asyncio.CancelledError:
@@ -128,7 +141,7 @@ class Lane:
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         job = Job(work, future, loop)
-        self._put(job)
+        self._put(job, loop)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -139,7 +152,7 @@ class Lane:
     def run_now(self, work: Callable[[Any], Any]) -> Any:
         """The result of the work; blocks the calling thread."""
         future: Future[Any] = Future()
-        self._put(Job(work, future, None))
+        self._put(Job(work, future, None), None)
         return future.result()
 
     def close(self) -> None:
@@ -149,35 +162,54 @@ class Lane:
                 return
             self._closed = True
             threads = list(self._threads)
-        for _ in threads:
-            self._jobs.put(None)
+            while self._asleep:
+                self._wake()
         for thread in threads:
             thread.join()
 
-    def _put(self, job: Job) -> None:
-        if self._closed:
-            raise CatalogUnavailable
-        self._jobs.put(job)
-        if not self._idle.acquire(blocking=False) and len(self._threads) < self._threads_max:
-            with self._lock:
-                if len(self._threads) < self._threads_max and not self._closed:
-                    thread = threading.Thread(
-                        target=self._serve, name=f"{self._name}-{len(self._threads)}", daemon=True
-                    )
-                    self._threads.append(thread)
-                    thread.start()
+    def _put(self, job: Job, loop: asyncio.AbstractEventLoop | None) -> None:
+        with self._lock:
+            if self._closed:
+                raise CatalogUnavailable
+            self._jobs.append(job)
+            if self._awake < self._eager or (loop is None and self._awake < self._threads_max):
+                self._wake()
+                return
+            if loop is None or self._is_watched or self._awake >= self._threads_max:
+                return
+            self._is_watched = True
+        loop.call_later(HURRY_SECONDS, self._watch, loop)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake one more thread if the first job has waited; look again while jobs wait."""
+        with self._lock:
+            self._is_watched = bool(self._jobs) and not self._closed
+            if not self._is_watched:
+                return
+            if time.monotonic() - self._jobs[0].queued_at >= HURRY_SECONDS:
+                self._wake()
+            self._is_watched = self._awake < self._threads_max
+            if not self._is_watched:
+                return
+        loop.call_later(HURRY_SECONDS, self._watch, loop)
+
+    def _wake(self) -> None:
+        """Let one more thread look for jobs. Called with the lock, when not all are awake."""
+        self._awake += 1
+        if self._asleep:
+            self._asleep -= 1
+            self._wakes.put(None)
+            return
+        thread = threading.Thread(
+            target=self._serve, name=f"{self._name}-{len(self._threads)}", daemon=True
+        )
+        self._threads.append(thread)
+        thread.start()
 
     def _serve(self) -> None:
         worker = self._worker()
         try:
-            while True:
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    self._idle.release()
-                    job = self._jobs.get()
-                if job is None:
-                    return
+            while (job := self._next()) is not None:
                 batch = self._batch(job)
                 if batch:
                     worker.run(batch)
@@ -185,17 +217,25 @@ class Lane:
         finally:
             worker.close()
 
+    def _next(self) -> Job | None:
+        """The first job, as soon as there is one; None when the lane closes."""
+        while True:
+            with self._lock:
+                if self._jobs:
+                    return self._jobs.popleft()
+                if self._closed:
+                    return None
+                self._awake -= 1
+                self._asleep += 1
+            self._wakes.get()
+
     def _batch(self, first: Job) -> list[Job]:
         jobs = [first]
         while len(jobs) < self._batch_max:
             try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
+                jobs.append(self._jobs.popleft())
+            except IndexError:
                 break
-            if job is None:
-                self._jobs.put(None)
-                break
-            jobs.append(job)
         taken = [job for job in jobs if job.take()]
         too_late = time.monotonic() - self._patience_seconds
         for job in taken:

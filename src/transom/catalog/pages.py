@@ -1,6 +1,6 @@
 """Pages: one list of images, from the question to its rows (API §5).
 
-There are three ways to make a page, and decision 0021 tells when each is taken:
+There are three ways to make a page, and decision 0045 tells when each is taken:
 
 - *walk*: merge the sets that the caller sees, each in the order of its index, and stop when the
   page is full. The default list, and every list in order of creation that is not selective.

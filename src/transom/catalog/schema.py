@@ -234,7 +234,7 @@ intakes = Table(
 
 # --- the orders of pages ---------------------------------------------------------------------------
 # Each index is equalities, then the order of a page (created_at, id), so that a page is read from
-# its first row to its last and no further (decision 0021).
+# its first row to its last and no further (decision 0045).
 
 
 class _Nulls(UnaryExpression[Any]):
