@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from transom.auth.keystone.client import KeystoneClient
+from transom.auth.keystone.rounds import Rounds
 from transom.auth.keystone.token import Token
 from transom.auth.keystone.verdicts import Verdicts, digest
 from transom.errors import ConfigurationError, IdentityUnavailable, Unauthenticated
@@ -37,6 +38,7 @@ class KeystoneAuthenticator:
         self._settings = settings.identity.keystone
         _verify(settings)
         self._client = KeystoneClient(self._settings)
+        self._limits = Rounds(self._client.limits_of)
         self._verdicts = Verdicts(VERDICTS_MAX)
         self._under_way: dict[bytes, asyncio.Task[Actor | None]] = {}
 
@@ -76,9 +78,10 @@ class KeystoneAuthenticator:
     async def limits_of(self, project_id: str) -> dict[str, int]:
         """The unified limits of the image service for a project, as they are now; -1 = unlimited.
 
+        However many ask for a project at once, Keystone is asked once at a time.
         Raises IdentityUnavailable.
         """
-        return await self._client.limits_of(project_id)
+        return await self._limits.ask(project_id)
 
     async def image_endpoint(self, token: str, region: str, interface: str) -> str | None:
         """The URL of the image service of a region for whoever has the token; None when there is
@@ -91,6 +94,7 @@ class KeystoneAuthenticator:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._limits.close()
         await self._client.close()
 
     # --- inside ---

@@ -1,0 +1,93 @@
+"""Questions that many ask at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from transom.auth.keystone.rounds import Rounds
+
+
+class Peer:
+    """Answers with the value of the moment at which it was asked, a little later."""
+
+    def __init__(self) -> None:
+        self.value = 0
+        self.asked: list[str] = []
+        self.fails = False
+
+    async def answer(self, key: str) -> int:
+        value = self.value
+        self.asked.append(key)
+        await asyncio.sleep(0.02)
+        if self.fails:
+            raise ConnectionError(key)
+        return value
+
+
+@pytest.fixture
+def peer() -> Peer:
+    return Peer()
+
+
+@pytest.fixture
+async def rounds(peer: Peer) -> AsyncIterator[Rounds[int]]:
+    made = Rounds(peer.answer)
+    yield made
+    await made.close()
+
+
+async def test_who_asks_at_the_same_time_shares_a_question(peer: Peer, rounds: Rounds[int]) -> None:
+    assert await asyncio.gather(*(rounds.ask("a") for _ in range(50))) == [0] * 50
+    assert peer.asked == ["a"]
+
+
+async def test_who_comes_while_a_question_is_under_way_gets_a_newer_answer(
+    peer: Peer, rounds: Rounds[int]
+) -> None:
+    first = asyncio.create_task(rounds.ask("a"))
+    await asyncio.sleep(0.01)
+    peer.value = 1
+    later = [asyncio.create_task(rounds.ask("a")) for _ in range(50)]
+
+    assert await first == 0
+    assert set(await asyncio.gather(*later)) == {1}
+    assert peer.asked == ["a", "a"]
+    peer.value = 2
+    assert await rounds.ask("a") == 2
+
+
+async def test_different_questions_wait_for_nobody(peer: Peer, rounds: Rounds[int]) -> None:
+    async with asyncio.timeout(0.5):
+        await asyncio.gather(*(rounds.ask(f"k{number}") for number in range(100)))
+    assert len(peer.asked) == 100
+
+
+async def test_all_who_share_a_question_are_told_that_it_failed(
+    peer: Peer, rounds: Rounds[int]
+) -> None:
+    peer.fails = True
+    answers = await asyncio.gather(*(rounds.ask("a") for _ in range(5)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [ConnectionError] * 5
+    peer.fails = False
+    assert await rounds.ask("a") == 0
+
+
+async def test_who_goes_away_takes_the_answer_from_nobody(peer: Peer, rounds: Rounds[int]) -> None:
+    leaving, staying = (asyncio.create_task(rounds.ask("a")) for _ in range(2))
+    await asyncio.sleep(0.01)
+    leaving.cancel()
+    assert await staying == 0
+
+
+async def test_closing_ends_questions_that_are_under_way(peer: Peer, rounds: Rounds[int]) -> None:
+    first = asyncio.create_task(rounds.ask("a"))
+    await asyncio.sleep(0.01)
+    second = asyncio.create_task(rounds.ask("a"))
+    await asyncio.sleep(0)
+    await rounds.close()
+    for task in (first, second):
+        with pytest.raises(asyncio.CancelledError):
+            await task
