@@ -6,11 +6,13 @@ import asyncio
 import gc
 import hashlib
 import os
+import socket
 import ssl
 import subprocess
 import time
 import tracemalloc
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from tests.support.unruly import Asked, Manner, Reply, Source, well
 from transom.errors import FetchFailed, ImageTooLarge, SourceChanged, UrlRefused
 from transom.remote.fetch import WINDOW_BYTES, open_download
 from transom.remote.guard import Guard, Resolver
+from transom.remote.wire import _check_peer
 from transom.settings import Imports, Settings
 
 pytestmark = pytest.mark.faults
@@ -272,6 +275,28 @@ async def test_the_source_says_when_to_come_again_and_is_heard_within_bounds() -
         assert 0.4 <= time.monotonic() - began < 0.9
 
 
+async def test_a_source_that_bears_one_connection_gets_one() -> None:
+    data = os.urandom(10 * WINDOW_BYTES)
+    busy: list[Asked] = []
+    refused: list[bool] = []
+
+    async def alone(asked: Asked, reply: Reply) -> None:
+        refused.append(bool(busy))
+        if busy:
+            await reply.answer(503)
+            return
+        busy.append(asked)
+        await reply.serve(asked)
+        busy.clear()
+
+    async with Source(data) as source:
+        source.latency_seconds = 0.02
+        source.always = alone
+        assert await fetched(source.url, guard(retries_max=30)) == data
+        assert any(refused)
+        assert not any(refused[-5:])
+
+
 async def test_a_source_that_gets_nowhere_is_given_up_with_a_reason() -> None:
     async with Source(SMALL) as source:
         source.manners = [cut_after(1000)]
@@ -358,7 +383,7 @@ async def test_more_than_announced_is_an_error(keeps: bool) -> None:
 @pytest.mark.parametrize(
     "told",
     ["bytes 1-300000/300001", "bytes 0-299999/300", "bytes 5-2/300000", "bytes 0-99999999/100000000",
-     "pages 0-1/2", "bytes */300000", ""],
+     "pages 0-1/2", "bytes */300000", "bytes 0-299999/*", ""],
 )  # fmt: skip
 async def test_a_part_that_was_not_asked_for_is_not_taken(told: str) -> None:
     async def lie(asked: Asked, reply: Reply) -> None:
@@ -382,6 +407,52 @@ async def test_a_part_of_what_was_asked_for_is_completed() -> None:
     async with Source(LARGE) as source:
         source.always = stingy
         assert await fetched(source.url) == LARGE
+
+
+async def test_crumbs_are_refused() -> None:
+    async def crumbs(asked: Asked, reply: Reply) -> None:
+        first = int(asked.headers["range"].removeprefix("bytes=").partition("-")[0])
+        told = f"bytes {first}-{first}/{len(LARGE)}"
+        await reply.answer(206, LARGE[first : first + 1], Content_Range=told, ETag='"one"')
+
+    async with Source(LARGE) as source:
+        source.always = crumbs
+        with pytest.raises(FetchFailed, match="pieces too small"):
+            await fetched(source.url)
+        assert len(source.asked) < 1000
+
+
+async def test_a_mirror_that_ends_before_the_announced_end_is_not_asked_for_ever() -> None:
+    async def short(asked: Asked, reply: Reply) -> None:
+        await reply.head(200, Transfer_Encoding="chunked")
+        await reply.send(b"30d40\r\n", SMALL[:200_000], b"\r\n0\r\n\r\n")
+
+    async with Source(SMALL) as first, Source() as second:
+        first.manners = [cut_after(100_000)]
+        first.always = vanish
+        second.always = short
+        with pytest.raises(FetchFailed):
+            await fetched([first.url, second.url])
+        assert len(second.asked) < 10
+
+
+async def test_a_length_that_shows_after_a_break_is_kept_to() -> None:
+    async def chunked(asked: Asked, reply: Reply) -> None:
+        await reply.head(200, Transfer_Encoding="chunked", ETag='"one"')
+        await reply.send(b"186a0\r\n", SMALL[:100_000], b"\r\n")
+        await asyncio.sleep(0.02)
+        reply.close()
+
+    async def stingy(asked: Asked, reply: Reply) -> None:
+        first = int(asked.headers["range"].removeprefix("bytes=").partition("-")[0])
+        piece = SMALL[first : first + 50_000]
+        told = f"bytes {first}-{first + len(piece) - 1}/{len(SMALL)}"
+        await reply.answer(206, piece, Content_Range=told, ETag='"one"')
+
+    async with Source(SMALL) as source:
+        source.manners = [chunked]
+        source.always = stingy
+        assert await fetched(source.url, guard(parallel_ranges=1)) == SMALL
 
 
 async def test_an_endless_body_ends_at_the_limit() -> None:
@@ -644,6 +715,14 @@ async def test_a_new_address_after_a_failure_is_judged_too() -> None:
     with pytest.raises(UrlRefused):
         await fetched(f"http://rebind.example:{port}/disk.raw", guard(resolver=rebinding))
     assert answers == []
+
+
+async def test_a_connection_that_reached_another_address_is_not_used() -> None:
+    async with Source() as source:
+        with socket.create_connection(("127.0.0.1", source.port)) as connection:
+            _check_peer(connection, ip_address("127.0.0.1"))
+            with pytest.raises(OSError, match="another address"):
+                _check_peer(connection, ip_address("127.0.0.2"))
 
 
 async def test_an_address_that_does_not_answer_gives_way_to_the_next() -> None:

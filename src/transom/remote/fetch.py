@@ -37,6 +37,8 @@ WINDOW_BYTES: Final = 4 * 1024 * 1024
 """What one of several connections reads at a time."""
 PROGRESS_BYTES: Final = 1024 * 1024
 """Bytes after which earlier failures are forgotten."""
+ANSWERS_MAX: Final = 64
+"""Answers that may take to bring PROGRESS_BYTES."""
 REDIRECTS_MAX: Final = 5
 """Redirects from one URL to its data."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -94,7 +96,7 @@ class Download:
         self._sources = deque(sources)
         self._has_mirrors = len(sources) > 1
         self._size_bytes_max = size_bytes_max
-        self._width = self._imports.parallel_ranges
+        self._width = guard.settings.imports.parallel_ranges
         self._addresses: dict[tuple[str, bool], tuple[Address, ...]] = {}
         self._wires: set[Wire] = set()
         self._idle: list[Wire] = []
@@ -106,6 +108,11 @@ class Download:
     def url(self) -> str:
         """The URL that is read now, as the caller gave it."""
         return self._sources[0].given.url
+
+    @property
+    def takes_ranges(self) -> bool:
+        """False once the source was asked for a part and gave the whole."""
+        return self._sources[0].takes_ranges
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The bytes from `offset` on."""
@@ -230,7 +237,7 @@ class Download:
         anew to use it.
         """
         self._give_up(failure)
-        self._width = self._imports.parallel_ranges
+        self._width = self._guard.settings.imports.parallel_ranges
         known = _etag(self.validator) if self.position else None
         if self.position and known is None and self._hash is None:
             raise SourceChanged
@@ -329,7 +336,11 @@ class Download:
                 try:
                     if answer is None:
                         answer = await self._ask_on(source, at, end, alone=alone)
+                    tries.asked()
+                    if end is None:
+                        end = answer.size_bytes
                     await self._skip(answer, at)
+                    before = at
                     while chunk := await answer.read():
                         at += len(chunk)
                         tries.gained(len(chunk))
@@ -338,6 +349,7 @@ class Download:
                     answer = None
                     if end is None:
                         return
+                    _check_gain(before, at, end)
                 except Failure as failure:
                     if answer is not None:
                         self._drop(answer)
@@ -423,6 +435,7 @@ class Download:
             part is None
             or not wants_part
             or part.first != at
+            or part.size_bytes is None
             or (end is not None and part.last >= end)
             or head.length_bytes not in (None, length)
         ):
@@ -533,8 +546,16 @@ class Download:
         wire.close()
 
 
+def _check_gain(before: int, at: int, end: int) -> None:
+    if before == at < end:
+        raise Failure("an answer without data", _ENDED_EARLY)
+
+
 _ENDED_EARLY: Final = (
     "The source ended before all the data that it announced; try again later, or use another one."
+)
+_TOO_LITTLE: Final = (
+    "The source gives its data in pieces too small to ever come to an end; use another one."
 )
 _NONSENSE: Final = "The source does not follow HTTP (RFC 9110); use another one."
 
@@ -637,13 +658,20 @@ class _Tries:
         self._imports = imports
         self._source = source
         self._failures = 0
+        self._answers = 0
         self._gained_bytes = 0
+
+    def asked(self) -> None:
+        """An answer came. Raises Failure when answers bring hardly anything."""
+        self._answers += 1
+        if self._answers > ANSWERS_MAX:
+            raise Failure("too little in each answer", _TOO_LITTLE, again=False)
 
     def gained(self, size_bytes: int) -> None:
         """Bytes came; enough of them make up for earlier failures."""
         self._gained_bytes += size_bytes
         if self._gained_bytes >= PROGRESS_BYTES:
-            self._failures = self._gained_bytes = 0
+            self._failures = self._answers = self._gained_bytes = 0
 
     async def failed(self, failure: Failure) -> None:
         """Wait for the next attempt: a random part of a time that doubles, so that many who failed
@@ -660,7 +688,7 @@ class _Tries:
         if failure.wait_seconds is not None:
             pause = max(pause, min(failure.wait_seconds, imports.retry_seconds_max))
         self._failures += 1
-        self._gained_bytes = 0
+        self._answers = self._gained_bytes = 0
         log.info(
             "fetch is tried again", host=host, reason=failure.reason, pause_seconds=round(pause, 3)
         )

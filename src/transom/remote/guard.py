@@ -119,6 +119,16 @@ class Guard:
             origins=self._origins | {origin},
         )
 
+    def tuned(self, **imports: int) -> Guard:
+        """A guard that allows the same, with other numbers of tries and connections."""
+        changed = msgspec.structs.replace(self.settings.imports, **imports)
+        return Guard(
+            msgspec.structs.replace(self.settings, imports=changed),
+            resolver=self._resolver,
+            tls=self._tls,
+            origins=self._origins,
+        )
+
     def check(self, url: str) -> Target:
         """The URL taken apart, if its text gives no reason against it. Asks nobody.
 

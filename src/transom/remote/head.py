@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
-_ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
+_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
 _RANGE = re.compile(r"bytes\s+([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.ASCII)
 _UNSATISFIED = re.compile(r"bytes\s+\*/([0-9]{1,18})", re.ASCII)
 _CLOCK_SECONDS: Final = 60
@@ -87,6 +87,8 @@ class Head:
         if etag is not None and _ETAG.fullmatch(etag):
             return etag
         modified, sent = self._moment("last-modified"), self._moment("date")
+        if not self.headers.get("last-modified", "").isascii():
+            return None
         if modified is None or sent is None or (sent - modified).total_seconds() < _CLOCK_SECONDS:
             return None
         return self.headers["last-modified"]

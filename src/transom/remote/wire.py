@@ -95,11 +95,14 @@ class Wire:
         imports = guard.settings.imports
         proxy = guard.proxy_for(target)
         reasons: list[str] = []
-        seconds = imports.connect_timeout_seconds / max(1, len(addresses))
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + imports.connect_timeout_seconds
+        # One address that drops packets leaves time for two others.
+        seconds = imports.connect_timeout_seconds / max(1, min(len(addresses), 3))
         # Without an address only a proxy knows the way.
         for address in addresses or (None,):
             try:
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(min(seconds, deadline - clock())):
                     reader, writer = await _connected(guard, target, address, proxy)
             except (
                 OSError,
@@ -119,8 +122,8 @@ class Wire:
             )
         raise Failure("no connection: " + "; ".join(reasons))
 
-    async def ask(self, target: Target, headers: Mapping[str, str]) -> Head:
-        """Send a GET, give the head of its answer. Raises Failure."""
+    async def ask(self, target: Target, headers: Mapping[str, str], *, method: str = "GET") -> Head:
+        """Send a GET or HEAD, give the head of its answer. Raises Failure."""
         fields = [
             ("Host", target.authority),
             ("User-Agent", f"transom/{__version__}"),
@@ -129,7 +132,7 @@ class Wire:
             ("Accept-Encoding", "identity"),
             *headers.items(),
         ]
-        request = h11.Request(method="GET", target=target.path, headers=fields)
+        request = h11.Request(method=method, target=target.path, headers=fields)
         try:
             async with asyncio.timeout(self._read_seconds):
                 self._send(request)
