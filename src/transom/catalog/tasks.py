@@ -30,6 +30,7 @@ from transom.errors import (
     InvalidTaskMarker,
     NothingStaged,
     StatusConflict,
+    TaskCancelled,
     TaskLost,
     TaskNotFound,
 )
@@ -252,7 +253,8 @@ class Tasks:
         """Add a complete copy to the image. The first one says what the data is and applies
         `changes`; each later one must be the same. `activates` makes the image active with it;
         `limits` are the project's. Done again it changes nothing.
-        Raises TaskLost, ImageDeletedMeanwhile, CopyDiffers, QuotaExceeded, StatusConflict."""
+        Raises TaskLost, TaskCancelled, ImageDeletedMeanwhile, CopyDiffers, QuotaExceeded,
+        StatusConflict."""
         return await self._engine.write(
             lambda connection: _place(
                 connection, task, image_id, location, facts, changes, activates, limits, now
@@ -291,13 +293,15 @@ class Tasks:
         expires_at: dt.datetime,
     ) -> None:
         """The work is done: the image is active and unlocked, the task a success. Raises TaskLost,
-        ImageDeletedMeanwhile."""
+        TaskCancelled, ImageDeletedMeanwhile."""
 
         def work(connection: Connection) -> None:
-            _mine(connection, task)
+            is_cancelled = _mine(connection, task)
             image = locked(connection, image_id)
             if image is None or image.status in GONE:
                 raise ImageDeletedMeanwhile(image_id)
+            if is_cancelled:
+                raise TaskCancelled(task.id)
             properties = dict(image.properties)
             properties.pop(IMPORT_TASK, None)
             if not properties.get(FAILED_IMPORT):
@@ -330,12 +334,21 @@ class Tasks:
     ) -> None:
         """The work has failed: what it placed is taken out of the image again, which is queued
         unless it was active before; the task and the image say why. The objects themselves are
-        then useless ones. Raises TaskLost."""
+        then useless ones. Where one filled store is enough, those that were filled stay.
+        Raises TaskLost."""
 
         def work(connection: Connection) -> None:
             _mine(connection, task)
-            if task.image_id is not None:
-                _put_back(connection, task, task.image_id, stores, message, now)
+            image = None if task.image_id is None else locked(connection, task.image_id)
+            if image is not None:
+                _put_back(connection, task, image, stores, message, now)
+            if image is not None and (image.status in GONE or _keeps(task)):
+                # Its data goes with the image, or stays with it.
+                connection.execute(
+                    sa.delete(task_objects).where(
+                        task_objects.c.task_id == task.id, task_objects.c.is_placed
+                    )
+                )
             connection.execute(
                 sa.update(task_objects)
                 .where(task_objects.c.task_id == task.id)
@@ -503,13 +516,17 @@ def _claim(connection: Connection, task_id: str, process_id: str, now: dt.dateti
     return _get(connection, task_id) if taken.rowcount else None
 
 
-def _mine(connection: Connection, task: Task) -> None:
-    """Raise TaskLost unless the task is still worked on by this attempt; keeps others out."""
+def _mine(connection: Connection, task: Task) -> bool:
+    """Raise TaskLost unless the task is still worked on by this attempt; keeps others out. True when
+    its end was asked for."""
     row = connection.execute(
-        sa.select(tasks.c.attempt, tasks.c.status).where(tasks.c.id == task.id).with_for_update()
+        sa.select(tasks.c.attempt, tasks.c.status, tasks.c.is_cancelled)
+        .where(tasks.c.id == task.id)
+        .with_for_update()
     ).first()
     if row is None or row.attempt != task.attempt or row.status != TaskStatus.PROCESSING:
         raise TaskLost(task.id)
+    return bool(row.is_cancelled)
 
 
 def _report(
@@ -548,10 +565,12 @@ def _place(
     limits: Sequence[BytesLimit],
     now: dt.datetime,
 ) -> Image:
-    _mine(connection, task)
+    is_cancelled = _mine(connection, task)
     image = locked(connection, image_id)
     if image is None or image.status in GONE:
         raise ImageDeletedMeanwhile(image_id)
+    if is_cancelled:
+        raise TaskCancelled(task.id)
     if any(each.key == location.key for each in image.locations):
         return image
     if image.status not in (Status.IMPORTING, Status.ACTIVE):
@@ -600,13 +619,12 @@ def _refuse_different(image: Image, facts: Facts, store: str) -> None:
 def _put_back(
     connection: Connection,
     task: Task,
-    image_id: str,
+    image: Image,
     stores: Sequence[str],
     message: str,
     now: dt.datetime,
 ) -> None:
-    image = locked(connection, image_id)
-    if image is None or image.status in GONE or image.properties.get(IMPORT_TASK) != task.id:
+    if image.status in GONE or image.properties.get(IMPORT_TASK) != task.id:
         return
     placed = set(
         connection.execute(
@@ -615,6 +633,10 @@ def _put_back(
             )
         ).scalars()
     )
+    if _keeps(task):
+        filled = {each.store for each in image.locations if each.key in placed}
+        stores = [each for each in stores if each not in filled]
+        placed = set()
     kept = tuple(each for each in image.locations if each.key not in placed)
     properties = dict(image.properties)
     del properties[IMPORT_TASK]
@@ -636,6 +658,11 @@ def _put_back(
         )
         after = _as_before(after, task.notes.get("before"))
     replace(connection, image, after)
+
+
+def _keeps(task: Task) -> bool:
+    """True where one filled store is enough: the image may be in use already."""
+    return not task.notes.get("must_succeed", True)
 
 
 def _as_before(image: Image, before: dict[str, Any] | None) -> Image:

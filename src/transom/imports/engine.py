@@ -3,9 +3,7 @@
 A task is one workflow; each of its steps is recorded when it is done, and never taken again. Which
 tasks there are is the catalog's word: the engine is told of each, again and again until it has it,
 so that nothing is lost between the two. The work itself runs on the event loop of the process;
-the engine's threads only wait for it.
-
-The library keeps one engine per process, and so does this module.
+the engine's threads only wait for it. What keeps a task from being stranded is decision 0081.
 """
 
 from __future__ import annotations
@@ -13,46 +11,45 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import logging
-import sqlite3
+import datetime as dt
+import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
-from pathlib import Path
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 
-from transom.catalog.engine import parse_url
-from transom.errors import CatalogUnavailable, TaskLost, TransomError
+from transom.errors import CatalogUnavailable, TaskCancelled, TaskLost, TransomError
 from transom.images.clock import now
 from transom.images.sweep import dead_processes
+from transom.imports import durable
+from transom.imports.durable import Held, Stopped
 from transom.imports.run import PAUSE_SECONDS_MAX, UNEXPECTED, Run
-from transom.imports.work import clear, give_up, take_up
+from transom.imports.work import clear, drop_forgotten, end, give_up, has_ended, take_up
 from transom.model.task import Task
 from transom.registry import Registry
-from transom.settings import Settings
 
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-QUEUE = "tasks"
-WORKFLOW = "transom.task"
-VERSION = "1"
-"""One for all releases: another would strand the workflows of the one before."""
-
-SCHEMA = "transom_tasks"
 TICK_SECONDS = 1.0
-POLL_SECONDS = 0.1
 SETTLED_SECONDS = 15.0
 """How long a workflow may have ended before its task does."""
-RECOVERIES_MAX = 1000
-_IN_HAND = frozenset({"PENDING", "ENQUEUED", "DELAYED"})
+STRAY_SECONDS = 5.0
+"""How long the library may say that this process runs a task which it does not run."""
+IDLE_SECONDS = 60.0
+"""After so long without a task the library is closed: its polling costs a few per cent of a core."""
+FORGET_SECONDS = 600.0
+"""How often what the library keeps of old tasks is removed."""
+STOP_SECONDS = 10.0
+"""How long steps may take to let go when the process ends."""
 
 
-class Stopped(BaseException):
-    """The process ends: the workflow is left as it is, for another one to go on with.
-
-    Not an Exception, which the engine would record as the workflow's end.
-    """
+class _Lost(Stopped):
+    """Another attempt has the task, or it has ended. Recorded as the step's end it would end the
+    attempt of whoever has the task now."""
 
 
 class Engine:
@@ -63,11 +60,16 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_launched = False
         self._is_stopping = False
-        self._running: set[concurrent.futures.Future[Any]] = set()
+        self._work: set[asyncio.Task[Any]] = set()
         self._minding: asyncio.Task[None] | None = None
+        self._running: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._strays: dict[str, float] = {}
+        self._busy_at = 0.0
+        self._forgot_at = 0.0
 
     async def start(self) -> None:
-        """Begin to look for tasks. The engine itself is launched when there is the first one, so
+        """Begin to look for tasks. The library itself is launched when there is the first one, so
         that a service without tasks pays nothing for it."""
         self._loop = asyncio.get_running_loop()
         self._minding = asyncio.create_task(self._mind(), name="tasks")
@@ -79,10 +81,19 @@ class Engine:
             self._minding.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._minding
-        for future in list(self._running):
-            future.cancel()
+        work = set(self._work)
+        for each in work:
+            each.cancel()
+        if work:
+            # What they write is let go of before the stores are closed.
+            await asyncio.wait(work, timeout=STOP_SECONDS)
         if self._is_launched:
-            await asyncio.to_thread(_close)
+            await asyncio.to_thread(durable.close)
+
+    def works_on(self, task_id: str) -> bool:
+        """True while this process runs the task."""
+        with self._lock:
+            return self._running[task_id] > 0
 
     # --- which tasks there are ----------------------------------------------------------------
 
@@ -102,122 +113,146 @@ class Engine:
     async def _tick(self) -> None:
         tasks = await self._registry.catalog.tasks.unfinished()
         if not tasks:
+            await self._rest()
             return
+        self._busy_at = time.monotonic()
         if not self._is_launched:
             await asyncio.to_thread(self._launch)
-        states = await asyncio.to_thread(_states, [task.id for task in tasks])
+        held = await asyncio.to_thread(durable.states, [task.id for task in tasks])
         for task in tasks:
-            state = states.get(task.id)
-            if state is None:
-                await asyncio.to_thread(_enqueue, task.id)
-            elif state[0] not in _IN_HAND:
-                await self._mend(task)
-        owners = {owner for status, owner in states.values() if status == "PENDING" and owner}
-        if owners - {self._registry.process_id}:
-            await self._adopt(owners)
+            await self._mind_one(task, held.get(task.id))
+        self._strays = {id_: at for id_, at in self._strays.items() if id_ in held}
+        await self._adopt({task_id: each for task_id, each in held.items() if each.is_running})
+        await self._forget({task.id for task in tasks})
 
-    async def _adopt(self, owners: set[str]) -> None:
-        """Take up what processes that are gone were working on."""
+    async def _mind_one(self, task: Task, held: Held | None) -> None:
+        if task.is_cancelled and not (held is not None and held.is_running):
+            # Nobody works on it, so nobody else would notice.
+            await end(self._registry, task.id, str(TaskCancelled(task.id)))
+        elif held is None:
+            await asyncio.to_thread(durable.enqueue, task.id)
+        elif not held.is_in_hand:
+            await self._mend(task)
+
+    async def _adopt(self, running: dict[str, Held]) -> None:
+        """Let go of tasks whose process is gone, or is this one and does not work on them."""
+        mine = self._registry.process_id
+        await self._let_strays_go(
+            {task_id for task_id, held in running.items() if held.owner == mine}
+        )
+        others = {task_id: held.owner for task_id, held in running.items() if held.owner != mine}
+        if not others:
+            return
         leases = {lease.id for lease in await self._registry.catalog.processes.list()}
-        living = leases - set(await dead_processes(self._registry)) | {self._registry.process_id}
-        gone = sorted(owners - living)
-        if gone:
-            _log.info("tasks.adopted", processes=gone)
-            await asyncio.to_thread(_recover, gone)
+        living = leases - set(await dead_processes(self._registry))
+        for task_id, owner in others.items():
+            if owner is not None and owner not in living:
+                _log.info("task.adopted", task_id=task_id, from_process=owner)
+                await asyncio.to_thread(durable.let_go, task_id, owner)
+
+    async def _let_strays_go(self, mine: set[str]) -> None:
+        moment = time.monotonic()
+        for task_id in mine:
+            if self.works_on(task_id):
+                self._strays.pop(task_id, None)
+            elif moment - self._strays.setdefault(task_id, moment) >= STRAY_SECONDS:
+                _log.warning("task.stray", task_id=task_id)
+                del self._strays[task_id]
+                await asyncio.to_thread(durable.let_go, task_id, self._registry.process_id)
 
     async def _mend(self, task: Task) -> None:
         """End a task whose workflow ended without it."""
-        if (now() - task.updated_at).total_seconds() < SETTLED_SECONDS:
-            return
-        run = await take_up(self._registry, task.id)
-        if run is not None:
+        if (now() - task.updated_at).total_seconds() >= SETTLED_SECONDS:
             _log.error("task.stranded", task_id=task.id)
-            await give_up(run, UNEXPECTED)
-            await clear(self._registry, task.id)
+            await end(self._registry, task.id, UNEXPECTED)
 
-    # --- the library ----------------------------------------------------------------------------
+    async def _rest(self) -> None:
+        """Close the library when there has been nothing to do for a while."""
+        if not self._is_launched or time.monotonic() - self._busy_at < IDLE_SECONDS:
+            return
+        with self._lock:
+            if self._running.total():
+                return
+        await self._forget(set())
+        self._is_launched = False
+        await asyncio.to_thread(durable.close)
+        _log.info("tasks.engine_rests")
+
+    async def _forget(self, living: set[str]) -> None:
+        moment = time.monotonic()
+        if self._forgot_at and moment - self._forgot_at < FORGET_SECONDS:
+            return
+        self._forgot_at = moment
+        before = now() - dt.timedelta(hours=self._registry.settings.imports.task_hours)
+        await asyncio.to_thread(durable.forget, before, living)
+
+    # --- the work -----------------------------------------------------------------------------
 
     def _launch(self) -> None:
-        global _engine
-        from dbos import DBOS
-
-        settings = self._registry.settings
-        _engine = self
-        _write_ahead(system_database(settings))
-        logging.getLogger("dbos").setLevel(logging.ERROR)
-        DBOS(
-            config={
-                "name": "transom",
-                "system_database_url": system_database(settings),
-                "dbos_system_schema": SCHEMA,
-                "application_version": VERSION,
-                "executor_id": self._registry.process_id,
-                "use_listen_notify": False,
-                "enable_otlp": False,
-                "log_level": "ERROR",
-                "sys_db_pool_size": settings.imports.tasks_max + 4,
-                "max_executor_threads": settings.imports.tasks_max + 8,
-            }
-        )
-        _register()
-        DBOS.launch()
-        DBOS.register_queue(
-            QUEUE,
-            worker_concurrency=settings.imports.tasks_max,
-            polling_interval_sec=POLL_SECONDS,
-            on_conflict="always_update",
-        )
+        durable.launch(self._registry.settings, self._registry.process_id, self.work)
         self._is_launched = True
         _log.info("tasks.engine_launched")
 
     def work(self, task_id: str) -> None:
-        """The workflow: runs in a thread of the engine, again after every crash."""
-        from dbos import DBOS
+        """The workflow: runs in a thread of the library, again after every crash."""
+        with self._lock:
+            self._running[task_id] += 1
+        try:
+            self._work_on(task_id)
+        finally:
+            with self._lock:
+                self._running[task_id] -= 1
+                self._running += Counter()
 
+    def _work_on(self, task_id: str) -> None:
         registry = self._registry
         run = self._on_loop(lambda: take_up(registry, task_id))
         if run is None:
             self._on_loop(lambda: clear(registry, task_id))
             return
         try:
-            for step in run.notes["steps"]:
-                reason = DBOS.run_step({"name": step}, self._take, run, step)
-                if reason is not None:
-                    DBOS.run_step({"name": "give up"}, self._give_up, run, reason)
-                    break
-            self._on_loop(lambda: clear(registry, task_id))
+            self._take_steps(run)
+        except _Lost:
+            self._on_loop(lambda: drop_forgotten(run))
+            if not self._on_loop(lambda: has_ended(registry, task_id)):
+                raise Stopped from None
         finally:
-            if not self._is_stopping:
-                self._on_loop(run.close)
+            run.close()
+        self._on_loop(lambda: clear(registry, task_id))
 
-    def _take(self, run: Run, step: str) -> str | None:
-        return self._on_loop(lambda: run.do(step))
-
-    def _give_up(self, run: Run, reason: str) -> None:
-        self._on_loop(lambda: give_up(run, reason))
+    def _take_steps(self, run: Run) -> None:
+        for step in run.notes["steps"]:
+            reason = durable.run_step(step, partial(self._on_loop, partial(run.do, step)))
+            if reason is not None:
+                durable.run_step("give up", partial(self._on_loop, partial(give_up, run, reason)))
+                return
 
     def _on_loop(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The result of work that is done on the process's own event loop, when the database is
-        there to do it. Raises Stopped when the process ends or has lost the task."""
+        there to do it. Raises Stopped when the process ends, _Lost when it has lost the task."""
         loop = self._loop
         if loop is None or self._is_stopping or not loop.is_running():
             raise Stopped
-        future = asyncio.run_coroutine_threadsafe(_patiently(work), loop)
-        self._running.add(future)
+        # The future ends when the work has ended, also when that is cancelled.
+        future = asyncio.run_coroutine_threadsafe(self._tracked(work), loop)
         try:
             return future.result()
         except TaskLost as lost:
-            # Recorded as the step's end it would end the attempt of whoever has the task now.
             _log.warning("task.lost", reason=str(lost))
-            raise Stopped from lost
+            raise _Lost from None
         except (concurrent.futures.CancelledError, asyncio.CancelledError) as stopped:
             raise Stopped from stopped
+
+    async def _tracked(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        if self._is_stopping:
+            raise asyncio.CancelledError
+        task = asyncio.current_task()
+        assert task is not None
+        self._work.add(task)
+        try:
+            return await _patiently(work)
         finally:
-            self._running.discard(future)
-
-
-_engine: Engine | None = None
-_is_registered = False
+            self._work.discard(task)
 
 
 async def _patiently(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -229,70 +264,3 @@ async def _patiently(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
             _log.warning("tasks.wait", reason=str(away))
             await asyncio.sleep(pause)
             pause = min(2 * pause, PAUSE_SECONDS_MAX)
-
-
-def system_database(settings: Settings) -> str:
-    """Where the engine keeps its tables: a schema of the catalog's own database on PostgreSQL, a
-    file beside it with SQLite."""
-    text = settings.database.url.replace("<data>", str(settings.data_path))
-    url = parse_url(text)
-    if url.get_backend_name() == "postgresql":
-        return url.render_as_string(hide_password=False).replace(
-            "postgresql+psycopg://", "postgresql://", 1
-        )
-    path = Path(url.database or "")
-    return f"sqlite:///{path.with_name(f'{path.stem}-tasks{path.suffix}')}"
-
-
-def _write_ahead(url: str) -> None:
-    """Let readers and the writer of the engine's file not wait for each other; steps are recorded
-    several times as fast. The library leaves the file as it finds it."""
-    database = parse_url(url)
-    if database.get_backend_name() == "sqlite":
-        with contextlib.closing(sqlite3.connect(database.database or "")) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-
-
-def _register() -> None:
-    global _is_registered
-    if _is_registered:
-        return
-    from dbos import DBOS
-
-    @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=RECOVERIES_MAX)
-    def work(task_id: str) -> None:
-        if _engine is None:
-            raise Stopped
-        _engine.work(task_id)
-
-    globals()["_workflow"] = work
-    _is_registered = True
-
-
-def _enqueue(task_id: str) -> None:
-    from dbos import DBOS, SetWorkflowID
-
-    with SetWorkflowID(task_id):
-        DBOS.enqueue_workflow(QUEUE, globals()["_workflow"], task_id)
-
-
-def _states(task_ids: list[str]) -> dict[str, tuple[str, str | None]]:
-    """Status and owner of the workflows of tasks."""
-    from dbos import DBOS
-
-    found = DBOS.list_workflows(workflow_ids=task_ids, load_input=False, load_output=False)
-    return {each.workflow_id: (each.status, each.executor_id) for each in found}
-
-
-def _recover(process_ids: list[str]) -> None:
-    from dbos import DBOS
-
-    DBOS._recover_pending_workflows(process_ids)  # noqa: SLF001 - the only way to adopt, pinned
-
-
-def _close() -> None:
-    global _engine
-    from dbos import DBOS
-
-    DBOS.destroy(workflow_completion_timeout_sec=0)
-    _engine = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -12,7 +13,7 @@ from transom.errors import InvalidValue, SourceChanged
 from transom.images.intake import receive
 from transom.imports.onward import Flushing
 from transom.imports.plugin import Material
-from transom.imports.run import Run
+from transom.imports.run import PASSING, Run
 from transom.remote.checksums import digest_of
 from transom.remote.fetch import Download, open_download
 from transom.remote.guard import Guard
@@ -60,43 +61,53 @@ async def fetch_urls(
 async def _fetch(
     run: Run, guard: Guard, urls: Sequence[str], headers: dict[str, str] | None
 ) -> None:
-    registry, staging = run.registry, run.staging
     if await _is_complete(run):
         await _use(run)
         return
-    size_bytes_max = registry.limits.image_size_bytes_max
-    writer = await run.writer(SLOT, staging)
+    writer = await run.writer(SLOT, run.staging)
     async with writer:
         try:
             slot = run.slot(SLOT) or {}
-            async with open_download(
-                guard,
-                urls,
-                offset=writer.offset,
-                validator=slot.get("validator"),
-                size_bytes_max=size_bytes_max,
-                headers=headers,
-            ) as download:
-                _hold_to(download, writer)
-                if slot.get("validator") != download.validator:
-                    slot["validator"] = download.validator
-                    await run.keep()
-                received = await receive(
-                    aiter(download),
-                    Flushing(writer),
-                    size_bytes_max=size_bytes_max,
-                    size_bytes_expected=download.size_bytes,
-                    size_bytes_before=writer.offset,
-                    progress=lambda done: run.report(PHASE, done, download.size_bytes),
-                )
-            slot["size_bytes"] = received
-            await run.keep()
+            if slot.get("size_bytes") != writer.offset:
+                await _receive(run, guard, urls, headers, writer, slot)
             await writer.commit()
         except BaseException as failure:
-            if not isinstance(failure, Exception):
+            if not isinstance(failure, Exception) or isinstance(failure, PASSING):
                 await writer.detach()
             raise
     await _use(run)
+
+
+async def _receive(
+    run: Run,
+    guard: Guard,
+    urls: Sequence[str],
+    headers: dict[str, str] | None,
+    writer: Writer,
+    slot: dict[str, Any],
+) -> None:
+    size_bytes_max = run.registry.limits.image_size_bytes_max
+    async with open_download(
+        guard,
+        urls,
+        offset=writer.offset,
+        validator=slot.get("validator"),
+        size_bytes_max=size_bytes_max,
+        headers=headers,
+    ) as download:
+        _hold_to(download, writer)
+        if slot.get("validator") != download.validator:
+            slot["validator"] = download.validator
+            await run.keep()
+        slot["size_bytes"] = await receive(
+            aiter(download),
+            Flushing(writer),
+            size_bytes_max=size_bytes_max,
+            size_bytes_expected=download.size_bytes,
+            size_bytes_before=writer.offset,
+            progress=lambda done: run.report(PHASE, done, download.size_bytes),
+        )
+    await run.keep()
 
 
 def _hold_to(download: Download, writer: Writer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import time
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,7 @@ from transom.errors import (
     CatalogUnavailable,
     ImageDeletedMeanwhile,
     ImageNotFound,
+    StoreUnavailable,
     TaskCancelled,
     TaskLost,
     TransomError,
@@ -37,6 +39,9 @@ PAUSE_SECONDS_MAX = 10.0
 MIB = 1024 * 1024
 UNEXPECTED = "The import failed for a reason that is not yours; the operator's log tells it."
 
+PASSING = (CatalogUnavailable, TaskLost)
+"""Failures of an attempt, not of the work: what it wrote stays for the one that goes on from there."""
+
 Step = Callable[["Run", str], Awaitable[None]]
 
 
@@ -49,6 +54,8 @@ class Run:
         self.notes: dict[str, Any] = task.notes
         self.progress = Progress()
         self.roles: frozenset[str] = frozenset(self.notes.get("roles", ()))
+        self.made: list[tuple[str, str]] = []
+        """Store and key of what this attempt began to write."""
         self._perform = perform
         self._moved_bytes = 0
         self._clock = time.monotonic()
@@ -108,19 +115,24 @@ class Run:
         before = slots.get(slot)
         if before is not None:
             if store.features.resumable:
-                try:
+                # Not there any more; or a process that was held for dead still has it open. What
+                # that one writes goes nowhere.
+                with contextlib.suppress(KeyMissing, StoreUnavailable):
                     return await store.reopen(before["token"])
-                except KeyMissing:
-                    pass
             await self.discard(slot, store)
         key = new_key(self.task.image_id or self.task.id)
         writer = store.writer(key, size_hint=size_hint)
-        await self.registry.catalog.tasks.remember_object(
-            self.task, store.name, key, token=writer.token, now=now()
-        )
+        await self.remember(store, key, writer.token)
         slots[slot] = {"key": key, "token": writer.token, "store": store.name}
         await self.keep()
         return writer
+
+    async def remember(self, store: Store, key: str, token: str) -> None:
+        """Have the catalog know of an object before its first byte. Raises TaskLost."""
+        self.made.append((store.name, key))
+        await self.registry.catalog.tasks.remember_object(
+            self.task, store.name, key, token=token, now=now()
+        )
 
     def slot(self, slot: str) -> dict[str, Any] | None:
         """What is remembered of a slot's object: key, token, and what steps added."""
@@ -128,11 +140,20 @@ class Run:
         return found
 
     async def discard(self, slot: str, store: Store) -> None:
-        """Remove the object of a slot, complete or not."""
+        """Remove the object of a slot, complete or not. What its store cannot remove now is removed
+        after the task."""
         before = self.notes.get("slots", {}).pop(slot, None)
         if before is not None:
-            await store.delete(before["key"])
-            await self.registry.catalog.tasks.forget_object(store.name, before["key"])
+            await self.remove(store, before["key"])
+
+    async def remove(self, store: Store, key: str) -> None:
+        """Remove an object of this task, now or after its end."""
+        try:
+            await store.delete(key)
+        except TransomError as error:
+            _log.warning("task.clearing_delayed", task_id=self.task.id, reason=str(error))
+        else:
+            await self.registry.catalog.tasks.forget_object(store.name, key)
 
     async def scratch(self) -> Path:
         """An empty folder of this task on the local disk."""
@@ -170,11 +191,11 @@ class Run:
             watch.cancel()
         return None
 
-    async def close(self) -> None:
-        """Free what this attempt holds on the local disk."""
+    def close(self) -> None:
+        """Free what this attempt holds on the local disk. Blocks, so it is called in a thread."""
         if self._scratch is not None:
             folder, self._scratch = self._scratch, None
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
     async def _persist(self, step: str) -> None:
         pause = 0.2
@@ -198,6 +219,8 @@ class Run:
             except TaskLost:
                 work.cancel()
                 raise
+            except Exception:  # noqa: BLE001 - who does not watch would never see the end asked for
+                _log.exception("task.not_reported", task_id=self.task.id)
             else:
                 if not goes_on:
                     work.cancel()

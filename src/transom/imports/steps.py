@@ -18,7 +18,7 @@ from transom.errors import (
     ImageDeletedMeanwhile,
     ImageTooLarge,
     StoreFailed,
-    TaskLost,
+    TaskCancelled,
     TransomError,
     UnsafeImage,
 )
@@ -30,7 +30,7 @@ from transom.imports.legacy import create_image
 from transom.imports.onward import Onward
 from transom.imports.plugin import Material
 from transom.imports.plugins import open_plugins
-from transom.imports.run import Run, source_of, stores_of
+from transom.imports.run import PASSING, Run, source_of, stores_of
 from transom.imports.workbench import Bench
 from transom.model.image import Image, Location, Status
 from transom.model.reserved import LAST_ERROR
@@ -40,7 +40,8 @@ from transom.stores.store import KeyMissing, Reader, Store
 
 PLACING = "storing"
 _FATAL = (
-    TaskLost,
+    *PASSING,
+    TaskCancelled,
     ImageDeletedMeanwhile,
     DigestMismatch,
     FormatMismatch,
@@ -104,6 +105,9 @@ async def staged_material(run: Run) -> Material | None:
 
 async def _verify(run: Run) -> None:
     """Digests of what came, before anything changes it."""
+    if "original" in run.notes:
+        # Plugins may have changed it since, when the engine lost its records.
+        return
     material = await staged_material(run)
     if material is None:
         raise DataNotFound(run.image_id)
@@ -235,7 +239,7 @@ async def _fill(run: Run, slot: str, store: Store, image: Image, material: Mater
         except BaseException as failure:
             # What is durable stays for the attempt that goes on from here; whatever else fails is
             # cancelled on leaving.
-            if not isinstance(failure, Exception) or isinstance(failure, TaskLost):
+            if not isinstance(failure, Exception) or isinstance(failure, PASSING):
                 await writer.detach()
             raise
     return facts

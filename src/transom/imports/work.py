@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 
 import structlog
 
-from transom.errors import TransomError, UnknownStore
+from transom.errors import ImageNotFound, TaskLost, TaskNotFound, TransomError, UnknownStore
 from transom.images.clock import now
 from transom.imports import expiry
+from transom.imports.kinds import open_kind
 from transom.imports.run import Run, scratch_root, stores_of
-from transom.imports.steps import perform, steps_of
 from transom.model.task import TaskObject
 from transom.registry import Registry
 
@@ -23,9 +24,10 @@ async def take_up(registry: Registry, task_id: str) -> Run | None:
     task = await registry.catalog.tasks.claim(task_id, registry.process_id, now())
     if task is None:
         return None
-    run = Run(registry, task, perform)
+    kind = open_kind(task.type)
+    run = Run(registry, task, kind.perform)
     if "steps" not in run.notes:
-        await run.keep(steps=steps_of(registry.settings, task))
+        await run.keep(steps=kind.steps_of(registry.settings, task))
     _log.info("task.taken_up", task_id=task.id, image_id=task.image_id, attempt=task.attempt)
     return run
 
@@ -41,6 +43,43 @@ async def give_up(run: Run, reason: str) -> None:
         expires_at=expiry(registry.settings, now()),
     )
     _log.info("task.failed", task_id=task.id, image_id=task.image_id, reason=reason)
+
+
+async def end(registry: Registry, task_id: str, reason: str) -> None:
+    """End a task as a failure that nobody works on; whoever does so after all has lost it."""
+    task = await registry.catalog.tasks.claim(task_id, registry.process_id, now())
+    if task is None:
+        return
+    try:
+        await give_up(Run(registry, task, open_kind(task.type).perform), reason)
+    except TaskLost:
+        return
+    await clear(registry, task_id)
+
+
+async def has_ended(registry: Registry, task_id: str) -> bool:
+    """True when there is nothing left to do for a task."""
+    try:
+        return (await registry.catalog.tasks.get(task_id)).has_ended
+    except TaskNotFound:
+        return True
+
+
+async def drop_forgotten(run: Run) -> None:
+    """Remove what an attempt that has lost its task wrote after the one that has it now had thrown
+    it away: nobody else knows of it."""
+    registry = run.registry
+    # In this order: an object that is placed goes from the first to the second.
+    known = {(each.store, each.key) for each in await registry.catalog.tasks.objects(run.task.id)}
+    if run.task.image_id is not None:
+        with contextlib.suppress(ImageNotFound):
+            image = await registry.catalog.images.get(run.task.image_id, seen_by=None)
+            known |= {(each.store, each.key) for each in image.locations}
+    for store, key in run.made:
+        if (store, key) not in known:
+            await remove_object(
+                registry, TaskObject(task_id=run.task.id, store=store, key=key, token="")
+            )
 
 
 async def clear(registry: Registry, task_id: str) -> None:
@@ -70,15 +109,12 @@ async def sweep_tasks(registry: Registry) -> int:
     for each in await registry.catalog.tasks.useless_objects(limit=1000):
         removed += await remove_object(registry, each)
     removed += await registry.catalog.tasks.expire(now())
-    running = {f"{task.id}.{task.attempt}" for task in await registry.catalog.tasks.unfinished()}
-    return removed + await asyncio.to_thread(_sweep_scratch, registry, running)
-
-
-def _sweep_scratch(registry: Registry, running: set[str]) -> int:
-    removed = 0
     root = scratch_root(registry)
-    for folder in root.iterdir() if root.is_dir() else ():
+    # In this order: what an attempt makes that begins meanwhile is not looked at.
+    folders = list(root.iterdir()) if root.is_dir() else []
+    running = {f"{task.id}.{task.attempt}" for task in await registry.catalog.tasks.unfinished()}
+    for folder in folders:
         if folder.name not in running:
-            shutil.rmtree(folder, ignore_errors=True)
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             removed += 1
     return removed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transom.images.clock import now
 from transom.images.upload import new_key
 from transom.imports.run import Run
 from transom.model.image import Image
@@ -22,12 +21,9 @@ class Bench:
 
     async def writer(self, *, size_hint: int | None = None) -> Writer:
         """A Writer in the staging store, under a fresh key that the catalog remembers first."""
-        staging, task = self._run.staging, self._run.task
-        key = new_key(self.image.id)
+        staging, key = self._run.staging, new_key(self.image.id)
         writer = staging.writer(key, size_hint=size_hint)
-        await self.registry.catalog.tasks.remember_object(
-            task, staging.name, key, token=writer.token, now=now()
-        )
+        await self._run.remember(staging, key, writer.token)
         return writer
 
     async def scratch(self) -> Path:
@@ -45,5 +41,4 @@ class Bench:
         in_use = {keep, *(each["key"] for each in slots if each["store"] != staging.name)}
         for each in await tasks.objects(self._run.task.id):
             if each.store == staging.name and each.key not in in_use:
-                await staging.delete(each.key)
-                await tasks.forget_object(each.store, each.key)
+                await self._run.remove(staging, each.key)
