@@ -552,6 +552,42 @@ def test_a_page_deep_in_the_list_costs_what_the_first_one_costs() -> None:
     assert deep <= first + 2
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"equals": (("status", "active"),), "visibility": "public"},
+        {"tags": ("golden",)},
+        {"properties": (("os_distro", "debian"),)},
+        {"properties": (("os_distro", "debian"),), "equals": (("status", "active"),)},
+        {"equals": (("owner", "mine"),)},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("actor", [ME, ADMIN, Actor(is_admin=True)], ids=["me", "admin", "system"])
+def test_postgresql_plans_a_walk_once(
+    query: dict[str, Any], actor: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "HANDFUL", 0)
+    monkeypatch.setattr(pages, "FEW", 0)
+    catalog = Catalog(Engine(fresh_url("postgresql", tmp_path), pool_size=1))
+    load(catalog.engine, [an_image(name="there")])
+    for _ in range(8):
+        run(catalog, ImageQuery(limit=25, **query), actor)
+
+    def planned(connection: Connection) -> tuple[Any, ...]:
+        return tuple(
+            connection.exec_driver_sql(
+                "SELECT sum(generic_plans), sum(custom_plans) FROM pg_prepared_statements "
+                "WHERE statement LIKE '%%LIMIT 25%%'"
+            ).one()
+        )
+
+    generic, custom = catalog.engine.read_now(planned)
+    catalog.close()
+    assert (generic, custom) == (8, 0)
+
+
 async def test_loading_what_is_there_already_changes_nothing(catalog: Catalog) -> None:
     from transom.errors import Conflict
 
