@@ -16,6 +16,9 @@ row for each class, and a test compares the two.
     │   ├── FormatsMissing          data for an image without disk_format or container_format
     │   ├── SizeMismatch            more or fewer bytes than announced
     │   ├── UnknownStore            a store that is not configured
+    │   ├── StoreReadOnly           a store that nothing can be put into
+    │   ├── LocationRefused         a location that cannot be one of the image
+    │   ├── PartsRefused            a part of data whose source gives the whole alone
     │   ├── StoresDisagree          stores that keep images in different formats
     │   ├── UrlRefused              a URL that this deployment does not read from
     │   ├── FetchFailed             a URL that gave no data
@@ -36,6 +39,7 @@ row for each class, and a test compares the two.
     │   ├── FormatsFrozen
     │   ├── OwnerRefused
     │   ├── LocationsRefused
+    │   ├── LocationsClosed         no store that users can add a location of
     │   ├── LastLocation            an image keeps its last location
     │   ├── ImageProtected
     │   ├── NamespaceProtected
@@ -70,6 +74,7 @@ row for each class, and a test compares the two.
     │   ├── UnknownImportStore
     │   ├── CopyDiffers
     │   ├── DigestMismatch
+    │   ├── ValidationMismatch      digests of a location that are not the image's
     │   ├── TaskCancelled
     │   ├── TaskLost                another process has it now
     │   ├── ImageInUse
@@ -207,6 +212,31 @@ class UnknownStore(Invalid):
         super().__init__(
             f"Store '{store}' is not configured here"
             + (f"; use one of: {names}." if names else ".")
+        )
+        self.store = store
+
+
+class StoreReadOnly(Invalid):
+    """Data for a store that nothing can be put into."""
+
+    def __init__(self, store: str) -> None:
+        super().__init__(f"Store '{store}' is read-only; name another one, or none.")
+        self.store = store
+
+
+class LocationRefused(Invalid):
+    """A location that the image cannot have."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The location is not possible: {reason}.")
+
+
+class PartsRefused(Invalid):
+    """A part of data that its store can only give, or only prove, as a whole."""
+
+    def __init__(self, store: str) -> None:
+        super().__init__(
+            f"Store '{store}' gives this data as a whole only; repeat the request without a range."
         )
         self.store = store
 
@@ -408,6 +438,15 @@ class LocationsRefused(Forbidden):
         super().__init__(
             "It's not allowed to add, replace or remove locations here: "
             "show_multiple_locations is off."
+        )
+
+
+class LocationsClosed(Forbidden):
+    """There is no store that users can add locations of."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Locations can be added by services only here: no store with driver http is configured."
         )
 
 
@@ -718,6 +757,14 @@ class DigestMismatch(Conflict):
         self.algorithm = algorithm
         self.expected = expected
         self.found = found
+
+
+class ValidationMismatch(Conflict):
+    """The validation_data of a location do not fit the image."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"validation_data does not fit: {name} {reason}.")
+        self.name = name
 
 
 class TaskCancelled(Conflict):

@@ -23,6 +23,8 @@ import msgspec
 from transom.errors import ConfigurationError
 
 MASKED = "masked"
+READ_ONLY_DRIVER = "http"
+"""The driver of stores that nothing can be put into."""
 DISK_FORMATS = (
     "ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop",
 )  # fmt: skip
@@ -150,7 +152,9 @@ class Identity(Group, frozen=True):
 class StoreSettings(Group, frozen=True):
     """One store: `[stores.NAME]`."""
 
-    driver: Annotated[str, doc("`file`, `memory`, or another driver that is installed.")] = "file"
+    driver: Annotated[
+        str, doc("`file`, `memory`, or `http` (read-only: locations on web servers).")
+    ] = "file"
     path: Annotated[str, doc("Folder of a file store. `<data>` stands for the data folder.")] = ""
     description: Annotated[str, doc("Shown to users who discover stores.")] = ""
     weight: Annotated[int, doc("Locations in stores of higher weight are read first.")] = 0
@@ -344,7 +348,13 @@ class Images(Group, frozen=True):
     hash_algorithm: Annotated[
         str, doc("Algorithm of `os_hash_value` for new data: any name Python's hashlib knows.")
     ] = "sha512"
-    hash_locations: Annotated[bool, doc("Hash the data of locations added by clients.")] = True
+    hash_locations: Annotated[
+        bool, doc("Hash the data of locations that are added by `POST …/locations`.")
+    ] = True
+    hash_tries: Annotated[
+        Annotated[int, msgspec.Meta(ge=1)],
+        doc("How often such data is read before its hash is given up."),
+    ] = 3
     default_visibility: Annotated[
         Literal["shared", "private"], doc("Visibility of images created without one.")
     ] = "shared"
@@ -428,7 +438,7 @@ class Settings(Group, frozen=True):
     def announces_stores(self) -> bool:
         """True when the multi-store face of the API is shown."""
         if self.stores.announce == "auto":
-            return sum(store.driver != "http" for store in self.stores.named.values()) > 1
+            return sum(store.driver != READ_ONLY_DRIVER for store in self.stores.named.values()) > 1
         return self.stores.announce == "always"
 
 
@@ -508,7 +518,10 @@ def _gather_stores(tree: dict[str, Any], folder: Path) -> None:
                 f"stores.{name} = {stores[name]!r}: unknown key; a store is a table [stores.{name}]."
             )
         named[name] = _gather_options(stores.pop(name))
-    stores["named"] = named or {"main": {}}
+    if all(store.get("driver") == READ_ONLY_DRIVER for store in named.values()):
+        # Locations elsewhere come on top of the place that takes data.
+        named = {"main": {}} | named
+    stores["named"] = named
     for name, store in stores["named"].items():
         if store.get("driver", "file") == "file" and not store.get("path"):
             store["path"] = str(folder / ("images" if name == "main" else f"images-{name}"))
@@ -606,6 +619,10 @@ def _check(settings: Settings) -> None:
             known = ", ".join(stores.named)
             raise ConfigurationError(
                 f"stores.{key} = {name!r}: no store has this name; configured: {known}."
+            )
+        if name in stores.named and stores.named[name].driver == READ_ONLY_DRIVER:
+            raise ConfigurationError(
+                f"stores.{key} = {name!r}: this store is read-only; name one that takes data."
             )
     for key, bind in (
         ("server", settings.server.bind),

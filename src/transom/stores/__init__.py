@@ -2,7 +2,8 @@
 
 A driver is one file in `drivers/` and one line in `DRIVERS`. Its class is made with
 `(name, settings, data)`: the store's name, its `StoreSettings`, and the data folder that stands in
-for `<data>`; it raises ConfigurationError when these cannot work.
+for `<data>`; it raises ConfigurationError when these cannot work. One that says `reads_urls = True`
+gets the guard of the deployment besides, as `guard`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from typing import Self, cast
 
 import msgspec
 
-from transom.errors import ConfigurationError, UnknownStore
+from transom.errors import ConfigurationError, LocationRefused, StoreReadOnly, UnknownStore
+from transom.remote.guard import Guard
 from transom.settings import Settings, StoreSettings
-from transom.stores.store import Store
+from transom.stores.store import Entry, KeyMissing, Store
 
 DRIVERS: dict[str, str] = {
     "file": "transom.stores.drivers.file:FileStore",
     "memory": "transom.stores.drivers.memory:MemoryStore",
+    "http": "transom.stores.drivers.http:HttpStore",
 }
 """Driver name → class, by dotted name, so that a driver's library is needed only where it is used."""
 
@@ -60,7 +63,8 @@ class Stores:
         """Open every store of `[stores]`, and the staging store. Raises ConfigurationError."""
         configured = settings.stores.named
         named = {
-            name: open_store(name, each, settings.data_path) for name, each in configured.items()
+            name: open_store(name, each, settings.data_path, whole=settings)
+            for name, each in configured.items()
         }
         if settings.stores.staging:
             staging = named[settings.stores.staging]
@@ -103,8 +107,42 @@ class Stores:
             raise UnknownStore(name, self._named) from None
 
     def pick(self, name: str | None) -> Store:
-        """The store of that name, or the default one for None. Raises UnknownStore."""
-        return self.get(self._default if name is None else name)
+        """The store of that name to put data into, or the default one for None. Raises
+        UnknownStore, StoreReadOnly."""
+        store = self.get(self._default if name is None else name)
+        if not store.features.writable:
+            raise StoreReadOnly(store.name)
+        return store
+
+    def for_url(self, url: str, *, foreign_only: bool) -> tuple[Store, ...]:
+        """The stores that understand the scheme of a location URL; `foreign_only`: of those alone
+        whose objects are other people's."""
+        scheme = url.partition(":")[0].lower()
+        return tuple(
+            store
+            for store in self._named.values()
+            if scheme in store.features.schemes and not (foreign_only and store.features.exclusive)
+        )
+
+    @property
+    def takes_foreign(self) -> bool:
+        """True when some store holds objects of others."""
+        return any(not store.features.exclusive for store in self._named.values())
+
+    async def find_location(
+        self, url: str, *, foreign_only: bool, proves: bool = False
+    ) -> tuple[Store, Entry]:
+        """The store and the object behind a location URL (`Store.find`). Raises LocationRefused,
+        UrlRefused, FetchFailed, ImageTooLarge, StoreUnavailable."""
+        stores = self.for_url(url, foreign_only=foreign_only)
+        if not stores:
+            raise LocationRefused("no store here takes locations of its scheme")
+        for store in stores:
+            try:
+                return store, await store.find(url, proves=proves)
+            except KeyMissing:
+                continue
+        raise LocationRefused("there is nothing at its URL")
 
     def settings_of(self, name: str) -> StoreSettings:
         """The configuration of a store. Raises UnknownStore."""
@@ -139,8 +177,11 @@ class Stores:
             await store.close()
 
 
-def open_store(name: str, settings: StoreSettings, data: Path) -> Store:
-    """One store by its driver. Raises ConfigurationError, also when the driver is not installed."""
+def open_store(
+    name: str, settings: StoreSettings, data: Path, *, whole: Settings | None = None
+) -> Store:
+    """One store by its driver; `whole` is the configuration that it is a part of. Raises
+    ConfigurationError, also when the driver is not installed."""
     try:
         module, _, kind = DRIVERS[settings.driver].partition(":")
     except KeyError:
@@ -155,4 +196,7 @@ def open_store(name: str, settings: StoreSettings, data: Path) -> Store:
             f"stores.{name}.driver = {settings.driver!r}: the Python package {missing.name} is not "
             "installed; install it, or choose another driver."
         ) from missing
+    if getattr(driver, "reads_urls", False):
+        guard = Guard.open(Settings() if whole is None else whole)
+        return cast("Store", driver(name, settings, data, guard=guard))
     return cast("Store", driver(name, settings, data))

@@ -31,6 +31,11 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     """`list` and `list_partial` tell all that is there."""
     shared: bool = True
     """Other processes see the same objects."""
+    exclusive: bool = True
+    """Nobody but Transom writes here: what was committed stays as it was. False: the objects are
+    other people's, and what is read has to be proven each time."""
+    schemes: tuple[str, ...] = ()
+    """Schemes of the location URLs that `find` understands."""
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +122,8 @@ class Reader(Protocol):
 class Store(Protocol):
     """Keeps bytes under keys. Keys are given by the caller and never used twice.
 
-    A key is 1 to 128 characters of `a-z A-Z 0-9 . _ -`, not starting with a dot.
+    A key is 1 to 128 characters of `a-z A-Z 0-9 . _ -`, not starting with a dot. Keys of objects
+    that others wrote (`find`) may have up to 4096.
     """
 
     name: str
@@ -136,7 +142,8 @@ class Store(Protocol):
 
     async def read(self, key: str, *, offset: int = 0, length: int | None = None) -> Reader:
         """A Reader of `length` bytes from `offset`, or to the end. Raises KeyMissing before the
-        first byte; a range beyond the end is cut at the end."""
+        first byte; a range beyond the end is cut at the end. Stores that are not exclusive raise
+        PartsRefused for a part that they cannot give, or cannot prove (decision 85)."""
         ...
 
     def local_path(self, key: str) -> Path | None:
@@ -167,6 +174,21 @@ class Store(Protocol):
 
     def url(self, key: str) -> str:
         """The object's location URL, as clients with `show_multiple_locations` see it."""
+        ...
+
+    async def find(self, url: str, *, proves: bool = False) -> Entry:
+        """The complete object behind a location URL. Only where `features.schemes` names some.
+
+        Where others write, the entry's key stands for the object as it is now: reads fail once it
+        is another one, as far as its server lets us see; with `proves` at least of the whole, if
+        need be by reading all of it here. Raises KeyMissing for a URL that is none of this store,
+        or behind which there is nothing; UrlRefused, FetchFailed, LocationRefused, ImageTooLarge.
+        """
+        ...
+
+    def proves(self, key: str) -> bool:
+        """True when reading the whole object fails if it has changed. Only asked where the store is
+        not exclusive."""
         ...
 
     async def check(self) -> None:

@@ -170,6 +170,14 @@ class MemoryStore:
         """`memory://<store>/<key>`."""
         return self._shelf.url(checked_key(key))
 
+    async def find(self, url: str, *, proves: bool = False) -> Entry:
+        """Raises KeyMissing: no URL leads into the memory of a process."""
+        raise KeyMissing(url)
+
+    def proves(self, key: str) -> bool:
+        """True: nobody else writes here."""
+        return True
+
     async def check(self) -> None:
         """Nothing can be wrong with it."""
 

@@ -7,9 +7,11 @@ import contextlib
 import errno
 import io
 import os
+import stat
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import structlog
 
@@ -31,7 +33,13 @@ _LIST_BATCH = 256
 class FileStore:
     """Objects as files. Made from (name, settings, data folder)."""
 
-    features = Features(writable=True, resumable=True, local_paths=True, lists=True)
+    features = Features(
+        writable=True,
+        resumable=True,
+        local_paths=True,
+        lists=True,
+        schemes=("file", "filesystem"),
+    )
 
     def __init__(self, name: str, settings: StoreSettings, data: Path) -> None:
         """Makes the folder if it is not there. Raises ConfigurationError when that fails."""
@@ -105,6 +113,18 @@ class FileStore:
         """`file:///<path>/ab/abcdef…`."""
         return self._folder.path(checked_key(key)).as_uri()
 
+    async def find(self, url: str, *, proves: bool = False) -> Entry:
+        """The object whose URL this is: a regular file at the very place that its key has in this
+        folder, reached through no link. Raises KeyMissing for every other URL."""
+        key = self._key_of(url)
+        if not await run_to_end(self._folder.io, self._is_plain, key):
+            raise KeyMissing(url)
+        return await self.stat(key)
+
+    def proves(self, key: str) -> bool:
+        """True: nobody else writes here."""
+        return True
+
     async def check(self) -> None:
         """Write, read and remove a probe. Raises StoreUnavailable."""
         try:
@@ -116,7 +136,38 @@ class FileStore:
         """Wait for running work and end the threads."""
         await asyncio.to_thread(self._folder.close)
 
+    def _key_of(self, url: str) -> str:
+        parts = urlsplit(url)
+        try:
+            path = unquote(parts.path, errors="strict")
+        except UnicodeDecodeError:
+            raise KeyMissing(url) from None
+        key = path.rpartition("/")[2]
+        # Compared as text, so that no `..` and no second spelling leads anywhere.
+        is_ours = (
+            parts.scheme in self.features.schemes
+            and parts.netloc in ("", "localhost")
+            and not parts.query
+            and not parts.fragment
+            and is_key(key)
+            and path == str(self._folder.path(key))
+        )
+        if not is_ours:
+            raise KeyMissing(url)
+        return key
+
     # --- in threads ---
+
+    def _is_plain(self, key: str) -> bool:
+        path = self._folder.path(key)
+        root = self._folder.root.resolve()
+        try:
+            return (
+                stat.S_ISREG(path.lstat().st_mode)
+                and path.resolve() == root / path.parent.name / path.name
+            )
+        except OSError:
+            return False
 
     def _open_object(self, key: str) -> tuple[io.FileIO, int]:
         path = self._folder.path(key)
