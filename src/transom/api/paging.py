@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from typing import Any, Final, Literal, cast
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 from transom.errors import InvalidQuery
 from transom.model.query import (
@@ -95,10 +95,11 @@ def choice(asked: dict[str, str], name: str, allowed: tuple[str, ...]) -> str | 
 def links(path: str, pairs: Pairs, next_marker: str | None) -> dict[str, str]:
     """`first` and, when there is a next page, `next`; repeated parameters survive in both."""
     kept = [(name, value) for name, value in pairs if name != "marker"]
-    query = urlencode(kept)
+    query = urlencode(kept) if kept else ""
     found = {"first": f"{path}?{query}" if query else path}
     if next_marker is not None:
-        found["next"] = f"{path}?{urlencode([*kept, ('marker', next_marker)])}"
+        marker = f"marker={quote_plus(next_marker)}"
+        found["next"] = f"{path}?{query}&{marker}" if query else f"{path}?{marker}"
     return found
 
 
