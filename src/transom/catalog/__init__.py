@@ -13,6 +13,7 @@ from transom.catalog.identity import Identities
 from transom.catalog.images import Images
 from transom.catalog.intakes import Intakes
 from transom.catalog.inventory import Inventory
+from transom.catalog.locations import Locations
 from transom.catalog.members import Members
 from transom.catalog.metadef_loading import MetadefLoading
 from transom.catalog.metadefs import Metadefs
@@ -37,6 +38,7 @@ class Catalog:
         self.inventory = Inventory(engine)
         self.consistency = Consistency(engine)
         self.tasks = Tasks(engine)
+        self.locations = Locations(engine)
         self.identity = Identities(engine)
         self.metadefs = Metadefs(engine)
         self.metadef_loading = MetadefLoading(engine)

@@ -624,7 +624,10 @@ def _put_back(
     message: str,
     now: dt.datetime,
 ) -> None:
-    if image.status in GONE or image.properties.get(IMPORT_TASK) != task.id:
+    if image.status in GONE:
+        return
+    if image.properties.get(IMPORT_TASK) != task.id:
+        _forget_algorithm(connection, task, image, now)
         return
     placed = set(
         connection.execute(
@@ -640,8 +643,10 @@ def _put_back(
     kept = tuple(each for each in image.locations if each.key not in placed)
     properties = dict(image.properties)
     del properties[IMPORT_TASK]
-    _settle(properties, failed=stores)
-    properties[IMPORTING_TO] = ""
+    if IMPORTING_TO in properties:
+        # Tasks that fill no store never told of any.
+        _settle(properties, failed=stores)
+        properties[IMPORTING_TO] = ""
     properties[LAST_ERROR] = message
     after = msgspec.structs.replace(
         image, locations=kept, properties=properties, updated_at=max(image.updated_at, now)
@@ -658,6 +663,19 @@ def _put_back(
         )
         after = _as_before(after, task.notes.get("before"))
     replace(connection, image, after)
+
+
+def _forget_algorithm(connection: Connection, task: Task, image: Image, now: dt.datetime) -> None:
+    """An image in use whose data could not be hashed does not go on naming the algorithm."""
+    if (
+        task.type is TaskType.LOCATION_IMPORT
+        and image.os_hash_algo is not None
+        and image.os_hash_value is None
+    ):
+        after = msgspec.structs.replace(
+            image, os_hash_algo=None, updated_at=max(image.updated_at, now)
+        )
+        replace(connection, image, after)
 
 
 def _keeps(task: Task) -> bool:
