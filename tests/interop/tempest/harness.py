@@ -18,6 +18,7 @@ from tests.interop.environments import environment
 from tests.interop.images import corpus
 from tests.interop.keystone.conftest import SERVICE_PASSWORD, furnish
 from tests.interop.keystone.server import ADMIN_PASSWORD, Cloud, KeystoneServer
+from tests.interop.metadefs.shipped import shipped_files
 from tests.interop.tempest import manifest
 from tests.support import postgres
 from tests.support.server import Config, ServerProcess, merged
@@ -177,6 +178,10 @@ class Deployment:
             config = merged(config, _everything(folder / "shared"))
         config = merged(config, setting.config)
         self.server = ServerProcess(folder / "transom", config).start()
+        # tempest takes it for granted that there are resource types.
+        self.server.run(
+            ["metadefs", "load", str(shipped_files()), "--config", str(self.server.config_path)]
+        )
         self.replica: ServerProcess | None = None
         _offer(cloud, "identity", "keystone", self.keystone.url)
         image = _offer(cloud, "image", "glance", self.server.url)
