@@ -21,6 +21,7 @@ from transom.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
+APPLICATION = "transom"
 QUEUE = "tasks"
 WORKFLOW = "transom.task"
 VERSION = "1"
@@ -68,9 +69,10 @@ def launch(settings: Settings, process_id: str, work: Callable[[str], None]) -> 
     _work = work
     url = system_database(settings)
     _prepare_file(url)
+    _register_queue(url, settings.imports.tasks_max)
     DBOS(
         config={
-            "name": "transom",
+            "name": APPLICATION,
             "system_database_url": url,
             "dbos_system_schema": SCHEMA,
             "application_version": VERSION,
@@ -85,12 +87,26 @@ def launch(settings: Settings, process_id: str, work: Callable[[str], None]) -> 
     _relay_logs()
     _register()
     DBOS.launch()
-    DBOS.register_queue(
-        QUEUE,
-        worker_concurrency=settings.imports.tasks_max,
-        polling_interval_sec=POLL_SECONDS,
-        on_conflict="always_update",
+
+
+def _register_queue(url: str, tasks_max: int) -> None:
+    """Have the queue stand in the tables before the library starts: it looks for new queues but once
+    a second, so the first task of a new deployment would wait for that."""
+    from dbos import DBOS, DBOSClient
+
+    DBOS.migrate(url, schema=SCHEMA)
+    client = DBOSClient(
+        system_database_url=url, dbos_system_schema=SCHEMA, application_name=APPLICATION
     )
+    try:
+        client.register_queue(
+            QUEUE,
+            worker_concurrency=tasks_max,
+            polling_interval_sec=POLL_SECONDS,
+            on_conflict="always_update",
+        )
+    finally:
+        client.destroy()
 
 
 def close() -> None:
