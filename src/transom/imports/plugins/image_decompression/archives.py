@@ -28,6 +28,8 @@ class Archive(msgspec.Struct, frozen=True, kw_only=True):
     end: int
     is_single: bool = False
     at_least_bytes: int = 0
+    """What comes out is at least so much."""
+    claimed_bytes: int = 0
     """What comes out is at least so much, or the archive is damaged."""
     size_bytes: int | None = None
     """What comes out, where the archive tells."""
@@ -35,14 +37,14 @@ class Archive(msgspec.Struct, frozen=True, kw_only=True):
     """The CRC-32 of all that comes out, where the archive keeps it apart from the data."""
 
 
-async def recognized(source: Staged) -> Archive | None:
+async def recognized(staged: Staged) -> Archive | None:
     """What the object is; None = no archive. Raises BadArchive, and the errors of the store."""
-    head = await source.read(0, HEAD_BYTES)
-    end = source.size_bytes
+    head = await staged.read(0, HEAD_BYTES)
+    end = staged.size_bytes
     if head.startswith(b"\x1f\x8b\x08"):
-        return Archive(kind=GZIP, end=end, at_least_bytes=await _gzip_bytes(source))
+        return Archive(kind=GZIP, end=end, claimed_bytes=await _gzip_bytes(staged))
     if head.startswith(b"PK\x03\x04"):
-        found = await zipped.member(source)
+        found = await zipped.member(staged)
         return Archive(
             kind=found.kind,
             begin=found.begin,
@@ -53,7 +55,7 @@ async def recognized(source: Staged) -> Archive | None:
             crc=found.crc,
         )
     if head.startswith(b"\xfd7zXZ\0"):
-        return Archive(kind=XZ, end=end, at_least_bytes=await _xz_bytes(source))
+        return Archive(kind=XZ, end=end, at_least_bytes=await _xz_bytes(staged))
     if _is_zstd(head):
         return Archive(kind=ZSTD, end=end, at_least_bytes=_zstd_bytes(head))
     if head[:3] == b"BZh" and head[3:4] in b"123456789" and head[4:10] in _BZIP2_BLOCKS:
@@ -63,23 +65,23 @@ async def recognized(source: Staged) -> Archive | None:
     return None
 
 
-async def _gzip_bytes(source: Staged) -> int:
+async def _gzip_bytes(staged: Staged) -> int:
     """The length at the end of the last member, modulo 2**32 (RFC 1952 §2.3.1): no less comes out."""
-    tail = await source.read(max(0, source.size_bytes - 4), 4)
+    tail = await staged.read(max(0, staged.size_bytes - 4), 4)
     return int.from_bytes(tail, "little") if len(tail) == 4 else 0
 
 
-async def _xz_bytes(source: Staged) -> int:
+async def _xz_bytes(staged: Staged) -> int:
     """The sum of the index at the end of the last stream (xz file format, sections 2.1.2 and 4), or
     0 when there is none to be read: the codec will find out why."""
-    at = source.size_bytes - _XZ_FOOTER_BYTES
-    footer = await source.read(max(0, at), _XZ_FOOTER_BYTES)
+    at = staged.size_bytes - _XZ_FOOTER_BYTES
+    footer = await staged.read(max(0, at), _XZ_FOOTER_BYTES)
     if len(footer) != _XZ_FOOTER_BYTES or not footer.endswith(b"YZ"):
         return 0
     index_bytes = (struct.unpack("<I", footer[4:8])[0] + 1) * 4
     if index_bytes > min(_XZ_INDEX_BYTES_MAX, at):
         return 0
-    index = await source.read(at - index_bytes, index_bytes)
+    index = await staged.read(at - index_bytes, index_bytes)
     try:
         count, offset = _xz_number(index, 1)
         total = 0

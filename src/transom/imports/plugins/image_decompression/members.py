@@ -25,7 +25,9 @@ class Members:
         """`is_single` = the end of the first member is the end of everything."""
         self._kind = kind
         self._is_single = is_single
-        self._input = memoryview(b"")
+        self._chunk = b""
+        self._at = 0
+        """Where in the chunk what no codec has been given begins."""
         self._codec: Codec | None = None
         self._members = 0
         self._member_bytes = 0
@@ -34,13 +36,13 @@ class Members:
     @property
     def is_hungry(self) -> bool:
         """True when nothing more comes out without more data."""
-        return not self._input and (self._codec is None or self._codec.needs_input)
+        return self._at == len(self._chunk) and (self._codec is None or self._codec.needs_input)
 
     def feed(self, chunk: bytes) -> None:
         """Hand over the next bytes. Only for the hungry."""
         if not self.is_hungry:
             raise RuntimeError("what was fed before is not unpacked yet")
-        self._input = memoryview(chunk)
+        self._chunk, self._at = chunk, 0
 
     def step(self) -> bytes:
         """The next piece of what is in the archive, perhaps an empty one. Raises BadArchive."""
@@ -68,18 +70,18 @@ class Members:
             return b""
         data = b""
         if codec.needs_input:
-            data = bytes(self._input[:_SLICE_BYTES])
+            data = self._chunk[self._at : self._at + _SLICE_BYTES]
+            self._at += len(data)
         try:
             piece = codec.decompress(data, room)
         except FAILURES as broken:
             raise BadArchive(self._kind.name, self._explained(broken)) from broken
         self._member_bytes += len(piece)
-        taken = len(data)
         if codec.eof:
-            taken -= len(codec.unused_data)
+            # All of it comes from the last slice: a codec is given the next when it has none left.
+            self._at -= len(codec.unused_data)
             self._codec = None
             self._members += 1
-        self._input = self._input[taken:]
         return piece
 
     def _begin(self) -> bool:
@@ -87,12 +89,13 @@ class Members:
         if self._members and self._is_single:
             raise BadArchive(self._kind.name, "there is more data behind its end")
         if self._members and self._kind.padding:
-            while self._input and not self._input[0]:
-                zeros = bytes(self._input[:_SLICE_BYTES])
+            while zeros := self._chunk[self._at : self._at + _SLICE_BYTES]:
                 count = len(zeros) - len(zeros.lstrip(b"\0"))
                 self._padding += count
-                self._input = self._input[count:]
-            if not self._input:
+                self._at += count
+                if count < len(zeros):
+                    break
+            else:
                 return False
             self._check_padding()
             self._padding = 0

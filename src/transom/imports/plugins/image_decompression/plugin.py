@@ -48,15 +48,19 @@ class ImageDecompression:
         ImageTooLarge, and the errors of the store."""
         if material.container_format == "compressed":
             return material
-        source = Staged(bench.registry.stores.staging, material.key, material.size_bytes)
-        archive = await recognized(source)
+        staged = Staged(bench.registry.stores.staging, material.key, material.size_bytes)
+        archive = await recognized(staged)
         if archive is None:
             return material
         meter = _Meter(archive, material.size_bytes, self._ratio_max, self._size_bytes_max)
         meter.check(archive.at_least_bytes)
+        if not meter.allows(archive.claimed_bytes):
+            # Too large, or damaged: either way nothing of it is worth writing.
+            await _unpack(bench, staged, archive, meter, None)
+            meter.check(archive.claimed_bytes)
         writer = await bench.writer(size_hint=archive.size_bytes)
         async with writer:
-            await _unpack(bench, source, archive, meter, writer)
+            await _unpack(bench, staged, archive, meter, writer)
             stored = await writer.commit()
         _log.info(
             "import.unpacked",
@@ -69,20 +73,21 @@ class ImageDecompression:
 
 
 async def _unpack(
-    bench: Workbench, source: Staged, archive: Archive, meter: _Meter, writer: Writer
+    bench: Workbench, staged: Staged, archive: Archive, meter: _Meter, writer: Writer | None
 ) -> None:
+    """Unpack all of it, into the writer if there is one."""
     members = Members(archive.kind, is_single=archive.is_single)
     done_bytes = archive.begin
-    stream = source.stream(archive.begin, archive.end - archive.begin)
+    stream = staged.stream(archive.begin, archive.end - archive.begin)
     try:
         async for chunk in stream:
             members.feed(chunk)
             while not members.is_hungry:
                 piece = await run_to_end(_threads(), _step, members, meter)
-                if piece:
+                if piece and writer is not None:
                     await writer.write(piece)
             done_bytes += len(chunk)
-            bench.report("unpacking", done_bytes, source.size_bytes)
+            bench.report("unpacking", done_bytes, staged.size_bytes)
     finally:
         await stream.aclose()
     members.finish()
@@ -115,6 +120,14 @@ class _Meter:
             raise ImageTooLarge(self._size_bytes_max)
         if self._ratio_max and size_bytes > max(_SMALL_BYTES, self._ratio_max * self._packed_bytes):
             raise ArchiveTooLarge(self._archive.kind.name, self._ratio_max)
+
+    def allows(self, size_bytes: int) -> bool:
+        """True if so much may come out."""
+        try:
+            self.check(size_bytes)
+        except (ImageTooLarge, ArchiveTooLarge):
+            return False
+        return True
 
     def count(self, piece: bytes) -> None:
         """Take note of the next piece, before it is written."""

@@ -66,21 +66,21 @@ class _Told(msgspec.Struct, frozen=True, kw_only=True):
     name: bytes
 
 
-async def member(source: Staged) -> Member:
+async def member(staged: Staged) -> Member:
     """The archive's one member. Raises BadArchive, and the errors of the store."""
-    begin, end = await _directory(source)
+    begin, end = await _directory(staged)
     if not _ENTRY.size <= end - begin <= _DIRECTORY_BYTES_MAX:
         raise _bad("its directory is damaged")
-    told = _told(await source.read(begin, end - begin))
+    told = _told(await staged.read(begin, end - begin))
     if told.flags & _ENCRYPTED:
         raise _bad("it is encrypted; make one without a password")
     if told.method not in _METHODS:
         raise _bad(f"compression method {told.method} is not supported; use deflate")
     if told.name.endswith(b"/") or not told.size_bytes:
         raise _bad("its only member is empty or a folder; it must be the image")
-    data = await _data_begin(source, told)
+    data = await _data_begin(staged, told)
     data_end = data + told.packed_bytes
-    await _check_descriptor(source, told, data_end, begin)
+    await _check_descriptor(staged, told, data_end, begin)
     if told.method == 0 and told.packed_bytes != told.size_bytes:
         raise _bad("its lengths contradict each other")
     kind = _METHODS[told.method](told.size_bytes)
@@ -93,17 +93,17 @@ async def member(source: Staged) -> Member:
     )
 
 
-async def _directory(source: Staged) -> tuple[int, int]:
+async def _directory(staged: Staged) -> tuple[int, int]:
     """Where the directory begins and ends."""
-    size_bytes = source.size_bytes
+    size_bytes = staged.size_bytes
     tail_at = max(0, size_bytes - _END.size - _FULL_16 - _LOCATOR.size)
-    tail = await source.read(tail_at, size_bytes - tail_at)
+    tail = await staged.read(tail_at, size_bytes - tail_at)
     at = _end_position(tail)
     _, disk, first_disk, here, members, length, begin, _ = _END.unpack_from(tail, at)
     end_at = tail_at + at
     if at >= _LOCATOR.size and tail[at - _LOCATOR.size :].startswith(b"PK\x06\x07"):
         locator = tail[at - _LOCATOR.size : at]
-        fields = await _end64(source, locator, end_at - _LOCATOR.size)
+        fields = await _end64(staged, locator, end_at - _LOCATOR.size)
         narrow = ((here, _FULL_16), (members, _FULL_16), (length, _FULL_32), (begin, _FULL_32))
         for (value, full), wide in zip(narrow, fields[:4], strict=True):
             if value not in (full, wide):
@@ -130,11 +130,11 @@ def _end_position(tail: bytes) -> int:
     raise _bad("it ends too early, or there is other data behind its end")
 
 
-async def _end64(source: Staged, locator: bytes, end: int) -> tuple[int, int, int, int, int]:
+async def _end64(staged: Staged, locator: bytes, end: int) -> tuple[int, int, int, int, int]:
     """Members here, members, length and begin of the directory, and where it must end, from the
     Zip64 record, which ends at `end`."""
     _, disk, at, disks = _LOCATOR.unpack(locator)
-    record = await source.read(at, _END64.size)
+    record = await staged.read(at, _END64.size)
     if len(record) < _END64.size or not record.startswith(b"PK\x06\x06") or disk or disks > 1:
         raise _bad("its Zip64 end is damaged")
     _, record_bytes, _, _, number, first, here, members, length, begin = _END64.unpack(record)
@@ -166,26 +166,31 @@ def _told(directory: bytes) -> _Told:
     )
 
 
-async def _data_begin(source: Staged, told: _Told) -> int:
+async def _data_begin(staged: Staged, told: _Told) -> int:
     """Where the data begins, behind a header that agrees with the directory."""
-    header = await source.read(0, _HEADER.size)
+    header = await staged.read(0, _HEADER.size)
     if len(header) < _HEADER.size:
         raise _bad("it ends too early")
     fields = _HEADER.unpack(header)
     _, _, flags, method, _, _, crc, packed, size, name_bytes, extra_bytes = fields
-    rest = await source.read(_HEADER.size, name_bytes + extra_bytes)
+    rest = await staged.read(_HEADER.size, name_bytes + extra_bytes)
     size, packed, _ = _wide(rest[name_bytes:], size, packed, 0)
-    facts = (crc, packed, size)
-    agreed = [(told.crc, told.packed_bytes, told.size_bytes)]
-    if flags & _DESCRIBED:
-        agreed.append((0, 0, 0))
+    # What was not known when the header was written is 0 there, and in the descriptor.
+    agrees = all(
+        here == there or (flags & _DESCRIBED and not here)
+        for here, there in (
+            (crc, told.crc),
+            (packed, told.packed_bytes),
+            (size, told.size_bytes),
+        )
+    )
     differ = (flags ^ told.flags) & (_ENCRYPTED | _DESCRIBED)
-    if differ or (method, rest[:name_bytes]) != (told.method, told.name) or facts not in agreed:
+    if differ or not agrees or (method, rest[:name_bytes]) != (told.method, told.name):
         raise _bad("its header and its directory contradict each other")
     return _HEADER.size + len(rest)
 
 
-async def _check_descriptor(source: Staged, told: _Told, begin: int, end: int) -> None:
+async def _check_descriptor(staged: Staged, told: _Told, begin: int, end: int) -> None:
     """Between data and directory there is a descriptor if the flags say so, and nothing else."""
     if not told.flags & _DESCRIBED:
         if begin != end:
@@ -193,7 +198,7 @@ async def _check_descriptor(source: Staged, told: _Told, begin: int, end: int) -
         return
     if end - begin not in _DESCRIPTOR_BYTES:
         raise _bad("it holds more than its directory tells")
-    descriptor = await source.read(begin, end - begin)
+    descriptor = await staged.read(begin, end - begin)
     has_signature = len(descriptor) in (16, 24)
     lengths = "2Q" if len(descriptor) >= 20 else "2I"
     crc, packed, size = struct.unpack("<I" + lengths, descriptor[4 * has_signature :])
