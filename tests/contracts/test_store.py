@@ -691,3 +691,12 @@ async def test_a_store_that_can_resume_gives_tokens_fit_for_a_database_row(store
         assert token.isprintable()
         await writer.write(b"x")
         assert writer.token == token
+
+
+async def test_a_store_tells_whether_others_see_it(case: Case, store: Store) -> None:
+    assert store.features.shared == case.reaches
+
+
+async def test_what_a_store_tells_of_itself_can_be_said_in_json(store: Store) -> None:
+    told = store.properties()
+    assert msgspec.json.decode(msgspec.json.encode(told)) == told
