@@ -10,12 +10,12 @@ import msgspec
 from transom.images.attributes import NULLABLE_CUSTOM, SCHEMA_CUSTOM
 from transom.images.download import by_weight
 from transom.model.actor import Actor
-from transom.model.image import Image, Status
+from transom.model.image import Image, Location, Status
 from transom.model.member import Member
 from transom.model.reserved import LAST_ERROR
 from transom.registry import Registry
 
-_ENCODED_MAX: Final = 2000
+_ENCODED_MAX: Final = 8192
 _encode = msgspec.json.Encoder().encode
 _encoded: dict[str, tuple[Image, msgspec.Raw]] = {}
 
@@ -108,16 +108,17 @@ def _add_locations(registry: Registry, actor: Actor, image: Image, view: dict[st
     closed = _is_closed(actor, image)
     locations = [] if closed else by_weight(registry, image)
     if registry.settings.images.show_multiple_locations:
-        view["locations"] = [
-            {
-                "url": location.url,
-                "metadata": location.metadata
-                | ({"store": location.store} if registry.announces_stores else {}),
-            }
-            for location in locations
-        ]
+        view["locations"] = [location_view(registry, location) for location in locations]
     if registry.settings.images.show_direct_url and locations:
         view["direct_url"] = locations[0].url
+
+
+def location_view(registry: Registry, location: Location) -> dict[str, Any]:
+    """A location as the API shows it; with several stores it names its own."""
+    metadata = dict(location.metadata)
+    if registry.announces_stores:
+        metadata["store"] = location.store
+    return {"url": location.url, "metadata": metadata}
 
 
 def time_view(moment: dt.datetime) -> dt.datetime:

@@ -17,7 +17,7 @@ class Known:
     never changed in place, nor are their properties.
     """
 
-    def __init__(self, moment: Moments, images_max: int = 2000) -> None:
+    def __init__(self, moment: Moments, images_max: int = 8192) -> None:
         self._moment = moment
         self._images_max = images_max
         self._known: dict[str, tuple[Sequence[Any], Image]] = {}

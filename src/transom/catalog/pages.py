@@ -111,20 +111,24 @@ class Pages:
             return []
         if way == "follow":
             return self._follow(connection, ask)
+        # The index of names is in the order of a page too, so that is a walk of one set.
+        walks = way == "walk" or (
+            ask.by_creation and lead is not None and ask.terms[lead] == _NAMED
+        )
         # A length that many limits share, so that they share the statement.
-        step = _rounded(ask.limit) if way == "walk" and self._dialect == "postgresql" else None
+        step = _rounded(ask.limit) if walks and self._dialect == "postgresql" else None
 
         def build() -> sa.Select[Any]:
             if way == "walk" or lead is None:
                 return merged(ask, visible(ask, lead), step)
-            return merged(ask, meeting_term(ask, lead), None)
+            return merged(ask, meeting_term(ask, lead), step)
 
         found = self._run(
             connection,
             (way, lead, step, ask.shape),
             build,
             ask.bound(),
-            stable=way == "walk" and is_steady(ask.terms, lead),
+            stable=walks and is_steady(ask.terms, lead),
         )
         return in_order(ask, found)[: ask.limit]
 
@@ -170,7 +174,6 @@ class Pages:
             # Only the sets of a walk, and what is gathered, are on two shelves.
             along = ("gather" if ask.with_gone else "follow"), None
         elif _NAMED in ask.terms:
-            # The index of names is in the order of a page too.
             along = "gather", ask.terms.index(_NAMED)
         else:
             along = "walk", None
