@@ -423,7 +423,7 @@ async def test_pages_hold_every_task_once_in_order(
     ],
     ids=["owner", "status", "type", "image", "all", "none", "nul"],
 )
-async def test_pages_are_filtered(catalog: Catalog, filters: dict[str, str]) -> None:
+async def test_pages_are_filtered(catalog: Catalog, filters: dict[str, Any]) -> None:
     made = await mixed_tasks(catalog)
     found = await catalog.tasks.page(TaskQuery(limit=100, **filters))
     assert {task.id for task in found} == {
