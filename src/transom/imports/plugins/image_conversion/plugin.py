@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +26,8 @@ _log = structlog.get_logger(__name__)
 
 _PIECE_BYTES = 1024 * 1024
 _SECTOR_BYTES = 512
+_VDI_DATA_OFFSET = 344
+_VDI_FACTS_BYTES = 48
 
 
 @functools.cache
@@ -67,6 +70,8 @@ class ImageConversion:
         size_bytes = await self._inspected(staged, declared)
         if declared in ("iso", self._target):
             return material
+        if declared == "vdi":
+            await self._require_blocks(staged)
         if not size_bytes:
             raise ConversionFailed(declared, self._target, "it tells of no disk; is it complete?")
         virtual_size_bytes = -(-size_bytes // _SECTOR_BYTES) * _SECTOR_BYTES
@@ -150,6 +155,15 @@ class ImageConversion:
         inspection.skip(staged.size_bytes - done_bytes - tail_bytes)
         inspection.take(await staged.read(staged.size_bytes - tail_bytes, tail_bytes))
         return inspection.verdict()
+
+    async def _require_blocks(self, staged: Staged) -> None:
+        """Raise ConversionFailed unless all blocks that a VDI says it has are there: nobody else
+        looks (VdiHeader in block/vdi.c of QEMU)."""
+        begin, block_bytes, blocks = struct.unpack(
+            "<I28xI8xI", await staged.read(_VDI_DATA_OFFSET, _VDI_FACTS_BYTES)
+        )
+        if begin + block_bytes * blocks > staged.size_bytes:
+            raise ConversionFailed("vdi", self._target, "it ends too early; is it complete?")
 
     def _inspection(self, disk_format: str) -> Inspection:
         return Inspection(

@@ -46,6 +46,10 @@ _METADATA_BYTES = 64 * 1024 * 1024
 """What no format needs for itself, beside a 64th of the disk."""
 _ASKING_CPU_SECONDS = 30
 _ASKING_SECONDS = 120.0
+_CHECKED = frozenset({"qcow2", "vmdk", "vhdx"})
+"""Formats whose own tables qemu-img can hold against the length of the file."""
+_ONLY_LEAKS = 3
+"""How `check` ends when the file has room that nothing uses, which harms nobody."""
 _PROGRESS = re.compile(rb"\((\d+\.\d+)/100%\)")
 _VMDK_TYPES = frozenset({"monolithicSparse", "streamOptimized"})
 
@@ -105,6 +109,9 @@ class QemuImg:
             raise job.failed("it refers to other files, or is encrypted; send a plain image")
         if facts.get("virtual-size") != job.virtual_size_bytes:
             raise job.failed("its header contradicts itself; make it anew")
+        if job.source_format in _CHECKED:
+            # Where a file has ended, qemu-img reads zeros and is content.
+            await self._ask(job, "check", "-f", DRIVERS[job.source_format], job.source)
 
     async def required_bytes(self, job: Job) -> int:
         """How large the target will be on the disk at most. Raises ConversionFailed."""
@@ -161,7 +168,8 @@ class QemuImg:
         )
 
     def _require_success(self, job: Job, verb: str, ended: Ended) -> None:
-        if ended.code == 0 and not ended.is_late:
+        is_good = ended.code == 0 or (verb == "check" and ended.code == _ONLY_LEAKS)
+        if is_good and not ended.is_late:
             return
         _log.warning(
             "import.qemu_img_failed",
@@ -170,7 +178,10 @@ class QemuImg:
             code=ended.code,
             reason=ended.errors,
         )
-        raise job.failed(_reason(ended))
+        raise job.failed(_DAMAGED if verb == "check" and ended.code > 0 else _reason(ended))
+
+
+_DAMAGED = "it is damaged, cut off, or was in use when it was copied; is it complete?"
 
 
 def _reason(ended: Ended) -> str:
