@@ -120,6 +120,28 @@ class Image(Open):
     ] = UNSET
 
 
+class ValidationData(Closed):
+    """A digest that the data has to have; an empty object stands for none."""
+
+    os_hash_algo: Annotated[
+        Literal["sha1", "sha256", "sha512", "md5"] | UnsetType, described("Its algorithm.")
+    ] = UNSET
+    os_hash_value: Annotated[str | UnsetType, described("The digest, in hexadecimal.")] = UNSET
+
+
+class LocationAdd(Closed):
+    """Where the data of an image is already."""
+
+    url: Annotated[
+        str,
+        Meta(max_length=255, pattern=_PLAIN),
+        described("URL of the data.", "https://mirror.example.org/debian-12.qcow2"),
+    ]
+    validation_data: Annotated[
+        ValidationData | UnsetType, described("What the data is checked by before it is used.")
+    ] = UNSET
+
+
 class Images(Closed):
     """A page of images."""
 

@@ -38,6 +38,7 @@ from transom.api.imports import (
     image_task_cancel,
     image_task_list,
 )
+from transom.api.locations import location_add, location_list
 from transom.api.members import (
     member_add,
     member_list,
@@ -120,6 +121,12 @@ ROUTES: tuple[Route, ...] = (
           errors=(400, 403, 404)),
     Route("GET", f"{IMAGE}/events", image_events, "Follow an image and its tasks", since="2.17",
           action="get_image", answer=str, answer_type="text/event-stream", errors=(400, 404)),
+    Route("POST", f"{IMAGE}/locations", location_add, "Give an image data that is elsewhere", 202,
+          since="2.17", action="add_image_location", body=bodies.LocationAdd,
+          errors=(400, 403, 404, 409)),
+    Route("GET", f"{IMAGE}/locations", location_list, "List the locations of an image",
+          since="2.17", action="fetch_image_location", answer=list[bodies.Location],
+          errors=(400, 403, 404)),
     # tasks
     Route("POST", "/v2/tasks", task_create, "Make an image from a URL", 201, since="2.2",
           action="tasks_api_access", body=task_bodies.TaskCreate, answer=task_bodies.Task,

@@ -64,14 +64,14 @@ def checked(name: str, value: Any, settings: Settings) -> Any:
     """
     match name:
         case "id":
-            _text(name, value)
+            checked_text(name, value)
             if not UUID.match(value) or value.endswith("\n"):
                 raise InvalidValue(
                     name, "an id is a UUID like 3fa85f64-5717-4562-b3fc-2c963f66afa6"
                 )
             return value
         case "name" | "owner":
-            return None if value is None else _text(name, value, _LENGTH_MAX)
+            return None if value is None else checked_text(name, value, _LENGTH_MAX)
         case "visibility":
             return Visibility(_one_of(name, value, tuple(Visibility)))
         case "disk_format":
@@ -107,14 +107,14 @@ def checked_tags(value: Any) -> tuple[str, ...]:
 
 def checked_tag(value: Any) -> str:
     """One tag: a string of at most 255 characters. Raises InvalidValue."""
-    return _text("tags", value, _LENGTH_MAX)
+    return checked_text("tags", value, _LENGTH_MAX)
 
 
 def checked_name(name: str) -> str:
     """The name of a custom property: 1 to 255 characters. Raises InvalidValue."""
     if not name:
         raise InvalidValue(name, "a property needs a name")
-    return _text(name[:64] if len(name) > _LENGTH_MAX else name, name, _LENGTH_MAX)
+    return checked_text(name[:64] if len(name) > _LENGTH_MAX else name, name, _LENGTH_MAX)
 
 
 def _custom(name: str, value: Any) -> str | None:
@@ -122,14 +122,15 @@ def _custom(name: str, value: Any) -> str | None:
     if name in NULLABLE_CUSTOM:
         if value is None:
             return None
-        if not UUID.match(_text(name, value)):
+        if not UUID.match(checked_text(name, value)):
             raise InvalidValue(name, "it must be null or a UUID")
     elif name == "cinder_encryption_key_deletion_policy":
         return _one_of(name, value, _KEY_POLICIES)
-    return _text(name, value)
+    return checked_text(name, value)
 
 
-def _text(name: str, value: Any, length_max: int | None = None) -> str:
+def checked_text(name: str, value: Any, length_max: int | None = None) -> str:
+    """A text that every database holds, of at most so many characters. Raises InvalidValue."""
     if not isinstance(value, str):
         raise InvalidValue(name, f"{value!r:.80} is not a string")
     if length_max is not None and len(value) > length_max:

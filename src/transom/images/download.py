@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Self
 
@@ -11,13 +12,15 @@ from transom.errors import (
     DataNotFound,
     ImageDeactivated,
     InvalidQuery,
+    PartsRefused,
     StoreUnavailable,
     TransomError,
 )
 from transom.model.actor import Actor
 from transom.model.image import Image, Location, Status
 from transom.registry import Registry
-from transom.stores.store import KeyMissing, Reader
+from transom.stores.proven import ProvenReader
+from transom.stores.store import KeyMissing, Reader, Store
 
 _log = structlog.get_logger(__name__)
 
@@ -67,21 +70,55 @@ async def open_data(
 
     Stores in `prefer` are tried first, in that order, then the others by weight, highest first; one
     that fails before its first byte gives way to the next. Raises DataNotFound when no store has
-    the data, StoreUnavailable when one may have it later.
+    the data, StoreUnavailable when one may have it later, PartsRefused when none can give less than
+    all of it.
     """
     failure: TransomError | None = None
+    refusal: PartsRefused | None = None
     for location in _in_order(registry, image, prefer):
         try:
             store = registry.stores.get(location.store)
-            return await _begun(await store.read(location.key, offset=offset, length=length))
+            if store.features.exclusive:
+                reader = await store.read(location.key, offset=offset, length=length)
+            else:
+                reader = await _proven(store, location, image, offset, length)
+            return await _begun(reader)
         except KeyMissing:
             _log.error("image.data_missing", image_id=image.id, store=location.store)
+        except PartsRefused as refused:
+            refusal = refused
         except TransomError as error:
             _log.warning("image.store_failed", image_id=image.id, reason=str(error))
             failure = error
     if failure is None:
-        raise DataNotFound(image.id)
+        raise refusal or DataNotFound(image.id)
     raise StoreUnavailable("all", "no location of the image can be read") from failure
+
+
+async def _proven(
+    store: Store, location: Location, image: Image, offset: int, length: int | None
+) -> Reader:
+    """A Reader of data that others can change. Of the whole, the last piece comes only when the
+    digest of all is the image's; a part rests on the server's validator (decision 85)."""
+    is_whole = offset == 0 and (length is None or length >= (image.size or 0))
+    if not is_whole:
+        return await store.read(location.key, offset=offset, length=length)
+    expected = _digest_of(image)
+    if expected is None and not store.proves(location.key):
+        raise StoreUnavailable(store.name, "nothing is known yet to check the data by")
+    reader = await store.read(location.key)
+    if expected is None:
+        return reader
+    algorithm, value = expected
+    return ProvenReader(reader, store=store.name, algorithm=algorithm, expected=value)
+
+
+def _digest_of(image: Image) -> tuple[str, str] | None:
+    """The stronger of the image's digests that this Python can compute."""
+    algorithm, value = image.os_hash_algo, image.os_hash_value
+    if algorithm and value and algorithm in hashlib.algorithms_available:
+        return algorithm, value
+    return ("md5", image.checksum) if image.checksum else None
 
 
 def _in_order(registry: Registry, image: Image, prefer: Sequence[str]) -> list[Location]:

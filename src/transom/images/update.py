@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from transom.errors import (
     AttributeNotRemovable,
     Forbidden,
     FormatsFrozen,
+    ImageChanged,
     LocationsRefused,
     OwnerRefused,
     PropertyConflict,
@@ -18,10 +20,16 @@ from transom.errors import (
     ReservedAttribute,
 )
 from transom.images.attributes import BASE, HASHES, READ_ONLY, checked, is_reserved
-from transom.images.change import change
+from transom.images.change import change, refuse_anonymous
+from transom.images.clock import now
+from transom.images.relocate import Relocation
+from transom.images.withdraw import remove_leaving
 from transom.model.actor import Actor
 from transom.model.image import Image, Status, Visibility
 from transom.registry import Registry
+
+_TRIES = 5
+"""How often what is behind a URL is read again because the image has changed."""
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,22 +58,80 @@ async def update(
     """The image after all the operations, which may depend on the image as it is.
 
     Raises ImageNotFound, PolicyRefused, ReadOnlyAttribute, ReservedAttribute, InvalidValue,
-    PropertyConflict, FormatsFrozen, OwnerRefused, QuotaExceeded, and ImageChanged when others keep
-    changing the image faster.
+    PropertyConflict, FormatsFrozen, OwnerRefused, QuotaExceeded, what `Relocation` raises for
+    operations on locations, and ImageChanged when others keep changing the image faster.
     """
+    if not callable(operations) and any(each.name == "locations" for each in operations):
+        return await _update_with_locations(registry, actor, image_id, operations)
 
     def alter(before: Image) -> Image:
-        after = before
-        for operation in operations(before) if callable(operations) else operations:
-            after = _applied(registry, actor, before, after, operation)
-        registry.policy.check_image(actor, "modify_image", before)
-        if len(after.properties) > len(before.properties):
-            registry.limits.properties(after.properties)
-        if len(after.tags) > len(before.tags):
-            registry.limits.tags(after.tags)
-        return after
+        wanted = operations(before) if callable(operations) else operations
+        return _altered(registry, actor, before, wanted, None)
 
     return await change(registry, actor, image_id, alter)
+
+
+async def _update_with_locations(
+    registry: Registry, actor: Actor, image_id: str, operations: list[Operation]
+) -> Image:
+    refuse_anonymous(actor)
+    for attempt in range(_TRIES):
+        before = await registry.catalog.images.get(image_id, seen_by=actor)
+        relocation = Relocation(registry, actor, before)
+        draft = _altered(registry, actor, before, operations, relocation)
+        if draft == before:
+            return before
+        after = await relocation.settle(draft)
+        allowance = await registry.limits.allowance(after.owner)
+        moment = now()
+        try:
+            image = await registry.catalog.locations.relocate(
+                before,
+                msgspec.structs.replace(after, updated_at=moment),
+                limits=allowance.stored,
+                now=moment,
+            )
+        except ImageChanged:
+            await asyncio.sleep(0.002 * attempt)
+            continue
+        stay = {each.key for each in image.locations}
+        leaving = [each for each in before.locations if each.key not in stay]
+        if leaving and not registry.settings.delete.delayed:
+            await asyncio.shield(remove_leaving(registry, image_id, leaving))
+        return image
+    raise ImageChanged(image_id)
+
+
+def _altered(
+    registry: Registry,
+    actor: Actor,
+    before: Image,
+    operations: list[Operation],
+    relocation: Relocation | None,
+) -> Image:
+    after = before
+    for operation in operations:
+        if operation.name == "locations" and relocation is not None:
+            after = _relocated(relocation, after, operation)
+        else:
+            after = _applied(registry, actor, before, after, operation)
+    registry.policy.check_image(actor, "modify_image", before)
+    if len(after.properties) > len(before.properties):
+        registry.limits.properties(after.properties)
+    if len(after.tags) > len(before.tags):
+        registry.limits.tags(after.tags)
+    return after
+
+
+def _relocated(relocation: Relocation, image: Image, operation: Operation) -> Image:
+    position = operation.path[1] if len(operation.path) > 1 else ""
+    match operation.op:
+        case "add":
+            return relocation.add(image, position, operation.value)
+        case "replace":
+            return relocation.replace(image, operation.value)
+        case "remove":
+            return relocation.remove(image, position)
 
 
 def _applied(

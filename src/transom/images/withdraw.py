@@ -40,7 +40,7 @@ async def withdraw(registry: Registry, actor: Actor, image_id: str, store_name: 
     delayed = registry.settings.delete.delayed
     _log.info("image.withdrawn", image_id=image_id, store=store_name, delayed=delayed)
     if not delayed:
-        await asyncio.shield(_remove_data(registry, image_id, leaving))
+        await asyncio.shield(remove_leaving(registry, image_id, leaving))
 
 
 async def _mark(registry: Registry, actor: Actor, image_id: str, store_name: str) -> list[Location]:
@@ -72,7 +72,9 @@ def _leaving(image: Image, store_name: str) -> list[Location]:
     return leaving
 
 
-async def _remove_data(registry: Registry, image_id: str, leaving: list[Location]) -> None:
+async def remove_leaving(registry: Registry, image_id: str, leaving: list[Location]) -> None:
+    """Remove the data of locations that have left an image which lives on. What a store refuses to
+    remove is put back, and its error raised."""
     images = registry.catalog.images
     left = [location.key for location in leaving]
     for location in leaving:

@@ -9,6 +9,7 @@ import msgspec
 
 from transom.errors import InvalidBody, InvalidValue, UnknownImportStore
 from transom.images.intake import known_algorithm
+from transom.images.relocate import is_digest
 from transom.model.image import Image
 from transom.registry import Registry
 
@@ -133,11 +134,3 @@ def _expected(method: dict[str, Any]) -> dict[str, str]:
     if not is_digest(algorithm, value):
         raise InvalidValue("os_hash_value", f"'{value:.80}' is no {algorithm} in hexadecimal")
     return {algorithm: value}
-
-
-def is_digest(algorithm: str, value: str) -> bool:
-    """True for lower-case hex of the length that a known algorithm has."""
-    import hashlib
-
-    length = hashlib.new(algorithm, usedforsecurity=False).digest_size * 2
-    return len(value) == length and all(each in "0123456789abcdef" for each in value)

@@ -37,6 +37,8 @@ BEAT_SECONDS = 0.7
 
 PAUSE_SECONDS_MAX = 10.0
 MIB = 1024 * 1024
+HASHING = "hashing"
+"""The phase in which data is read where it is and goes nowhere."""
 UNEXPECTED = "The import failed for a reason that is not yours; the operator's log tells it."
 
 PASSING = (CatalogUnavailable, TaskLost)
@@ -239,7 +241,10 @@ class Run:
         return self.progress
 
     def _message(self) -> str:
-        return f"Copied {self.progress.done_bytes // MIB} MiB" if self.progress.phase else ""
+        if not self.progress.phase:
+            return ""
+        verb = "Hashed" if self.progress.phase == HASHING else "Copied"
+        return f"{verb} {self.progress.done_bytes // MIB} MiB"
 
 
 def source_of(task: Task) -> dict[str, Any]:
