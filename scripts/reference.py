@@ -29,7 +29,6 @@ DOCS = ROOT / "docs"
 GENERATED = "<!-- Written by `make docs` from the code; edit that instead. -->\n\n"
 NOT_YET = frozenset(
     {
-        "server.cors_allowed_origins",
         "server.self_url",
         "images.hash_locations",
         "cache.path",

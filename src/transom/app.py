@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 import structlog
 from granian.server.embed import Server
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from transom.api.cors import with_cors
 from transom.api.face import Face
-from transom.api.listener import listener, stop
+from transom.api.listener import listener, renew, stop
 from transom.auth import open_authenticator
 from transom.catalog import Catalog
 from transom.errors import TransomError
@@ -110,6 +111,12 @@ class App:
     compute: Server | None = None
     """The listener of the Compute view at an address of its own."""
     serving: asyncio.Task[None] | None = None
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def application(self) -> ASGIApp:
+        """The ASGI application: the face, behind what browsers ask for."""
+        return with_cors(self.face, self.registry.settings)
 
     @classmethod
     def build(cls, settings: Settings) -> App:
@@ -125,7 +132,12 @@ class App:
         await self.background.start()
         bind = self.registry.settings.compute.bind
         if bind:
-            self.compute = listener(self.face.at_compute_bind, bind, with_lifespan=False)
+            settings = self.registry.settings
+            self.compute = listener(with_cors(self.face.at_compute_bind, settings), bind, settings)
+            if settings.server.tls_certificate:
+                self.tasks.append(
+                    asyncio.create_task(renew(settings, self.compute), name="certificate")
+                )
             self.serving = asyncio.create_task(self.compute.serve(), name="compute")
 
     async def stop(self) -> None:
@@ -133,6 +145,9 @@ class App:
         if self.compute is not None and self.serving is not None:
             stop(self.compute)
             await self.serving
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.background.stop()
 
     async def lifespan(self, _scope: Scope, receive: Receive, send: Send) -> None:

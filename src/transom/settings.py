@@ -80,6 +80,24 @@ class Server(Group, frozen=True):
     cors_allowed_origins: Annotated[
         tuple[str, ...], doc("Origins that browsers may call from; `*` allows all.")
     ] = ()
+    gzip_bytes_min: Annotated[
+        Bytes,
+        doc(
+            "JSON answers of this length or more, in bytes, are compressed for clients that accept "
+            "gzip; 0 = none are."
+        ),
+    ] = 65536
+    tls_certificate: Annotated[
+        str,
+        doc(
+            "File with the certificate chain (PEM) to serve HTTPS with; read again when it changes. "
+            "Empty: HTTP."
+        ),
+    ] = ""
+    tls_key: Annotated[str, doc("File with the certificate's private key (PEM).")] = ""
+    tls_version_min: Annotated[
+        Literal["1.2", "1.3"], doc("Oldest version of TLS that clients may use.")
+    ] = "1.2"
     healthcheck_disable_file: Annotated[
         str, doc("While this file exists, `/healthcheck` answers 503, to drain a replica.")
     ] = ""
@@ -641,6 +659,17 @@ def _check(settings: Settings) -> None:
             raise ConfigurationError(
                 f"server.bind = {bind!r}: with identity.backend = 'none' everyone is an "
                 "administrator, so only a loopback address is allowed."
+            )
+    server = settings.server
+    if bool(server.tls_certificate) != bool(server.tls_key):
+        raise ConfigurationError(
+            "server.tls_certificate and server.tls_key go together: set both, or none."
+        )
+    for origin in server.cors_allowed_origins:
+        if origin != "*" and not re.fullmatch(r"https?://[^\s/?#*]+", origin):
+            raise ConfigurationError(
+                f"server.cors_allowed_origins: {origin!r} is no origin; give for example "
+                "https://horizon.example.org, without a path, or *."
             )
     _check_images(settings)
     _check_imports(settings.imports)

@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from transom.api import problems
 from transom.api.call import AT_COMPUTE_BIND, Call
+from transom.api.compression import compress
 from transom.api.compute.versions import version_choices
 from transom.api.discovery import version_document
 from transom.api.paths import ALWAYS, WITH_CACHE, WITH_STORES, Paths
@@ -57,6 +58,7 @@ class Face:
         settings = registry.settings
         routes = routes_for(settings)
         self._registry = registry
+        self._gzip_bytes_min = settings.server.gzip_bytes_min
         self._proxies = TrustedProxies(settings.server.trusted_proxies)
         self._running: set[asyncio.Task[object]] = set()
         self.lifespan: Lifespan | None = None
@@ -101,6 +103,7 @@ class Face:
         try:
             response = await self._answer(call)
             self._sign(call, response)
+            await compress(response, call.request.headers, self._gzip_bytes_min)
             await response(scope, receive, state.send)
         except TransomError as error:
             failure = error

@@ -8,6 +8,8 @@ import logging
 import os
 import signal
 import socket
+import threading
+import time
 from pathlib import Path
 
 import msgspec
@@ -104,11 +106,11 @@ def _serve_here(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    from transom.api.listener import listener, stop
+    from transom.api.listener import listener, renew, stop
     from transom.app import App
 
     app = App.build(settings)
-    server = listener(app.face, settings.server.bind, with_lifespan=True)
+    server = listener(app.application, settings.server.bind, settings)
     loop = asyncio.get_running_loop()
     ending: list[asyncio.Task[None]] = []
 
@@ -121,8 +123,15 @@ async def _serve(settings: Settings) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
-    _log.info("serving", bind=settings.server.bind, data=settings.data)
-    await server.serve()
+    try:
+        await app.start()
+        if settings.server.tls_certificate:
+            app.tasks.append(loop.create_task(renew(settings, server), name="certificate"))
+        _log.info("serving", bind=settings.server.bind, data=settings.data)
+        await server.serve()
+        await app.face.finish(settings.server.shutdown_seconds)
+    finally:
+        await app.stop()
     _log.info("stopped")
 
 
@@ -130,9 +139,12 @@ def _serve_in_workers(settings: Settings) -> None:
     from granian import Granian
     from granian.constants import HTTPModes, Interfaces, Loops
 
-    from transom.api.listener import BACKLOG
+    from transom.api.listener import BACKLOG, tls_of
 
     host, port = host_and_port(settings.server.bind)
+    tls = tls_of(settings)
+    if tls:
+        threading.Thread(target=_renew_workers, args=(settings,), daemon=True).start()
     Granian(
         "transom.cli.serve:worker_face",
         address=host,
@@ -148,7 +160,20 @@ def _serve_in_workers(settings: Settings) -> None:
         log_enabled=False,
         respawn_failed_workers=True,
         workers_kill_timeout=int(settings.server.shutdown_seconds) + 5,
+        **tls,
     ).serve()
+
+
+def _renew_workers(settings: Settings) -> None:
+    """Have the workers replaced, one after the other, whenever the certificate changes."""
+    from transom.api.listener import LOOK_SECONDS, is_renewed, stamp
+
+    seen = stamp(settings)
+    while True:
+        time.sleep(LOOK_SECONDS)
+        if is_renewed(settings, seen):
+            seen = stamp(settings)
+            os.kill(os.getpid(), signal.SIGHUP)
 
 
 def worker_face() -> object:
@@ -158,4 +183,4 @@ def worker_face() -> object:
     launch = msgspec.json.decode(os.environ[_LAUNCH])
     telemetry.configure(launch["log_level"])
     config = Path(launch["config"]) if launch["config"] else None
-    return App.build(load(config, Path(launch["data"]), os.environ, launch["flags"])).face
+    return App.build(load(config, Path(launch["data"]), os.environ, launch["flags"])).application

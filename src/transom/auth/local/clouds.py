@@ -49,7 +49,8 @@ def auth_url_of(settings: Settings) -> str:
         return f"{settings.server.public_url.rstrip('/')}/v3"
     host, port = host_and_port(settings.server.bind)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - told, not bound
-    return f"http://[{host}]:{port}/v3" if ":" in host else f"http://{host}:{port}/v3"
+    scheme = "https" if settings.server.tls_certificate else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/v3"
 
 
 def write(path: Path, auth_url: str, clouds: dict[str, tuple[str, str, str]]) -> None:
