@@ -79,7 +79,8 @@ class Prepared:
             cursor = driver.execute(self.sql, arguments)
         else:
             cursor = self._cursor(driver)
-            cursor.execute(self.sql, arguments, prepare=self._prepare)
+            # Times and numbers cost both sides less in binary, which only prepared statements have.
+            cursor.execute(self.sql, arguments, prepare=self._prepare, binary=self._prepare)
         found: list[tuple[Any, ...]] = cursor.fetchall()
         return found
 
