@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from transom.api import json_patch, paging
 from transom.api.call import Call, empty_response, json_response
-from transom.api.views import image_json, image_view
+from transom.api.views import image_json, image_view, images_json
 from transom.images.create import create
 from transom.images.deactivate import deactivate, reactivate
 from transom.images.delete import delete
@@ -36,7 +36,7 @@ async def image_list(call: Call) -> Response:
     found, is_full = await list_images(call.registry, call.actor, query)
     marker = found[-1].id if found and is_full else None
     return json_response(
-        {"images": [image_json(call.registry, call.actor, image) for image in found]}
+        {"images": images_json(call.registry, call.actor, found)}
         | paging.links("/v2/images", call.query, marker)
         | {"schema": "/v2/schemas/images"}
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -56,18 +57,29 @@ def image_view(registry: Registry, actor: Actor, image: Image) -> dict[str, Any]
 
 
 def image_json(registry: Registry, actor: Actor, image: Image) -> msgspec.Raw:
-    """`image_view` as JSON. What looks the same to every caller is encoded once, for as long as
-    the catalog gives the same object for the image (decision 0046)."""
-    if not _looks_alike(registry):
-        return msgspec.Raw(_encode(image_view(registry, actor, image)))
-    known = _encoded.get(image.id)
-    if known is not None and known[0] is image:
-        return known[1]
-    text = msgspec.Raw(_encode(image_view(registry, actor, image)))
+    """`image_view` as JSON."""
+    return images_json(registry, actor, (image,))[0]
+
+
+def images_json(registry: Registry, actor: Actor, images: Iterable[Image]) -> list[msgspec.Raw]:
+    """`image_view` of each image as JSON. What looks the same to every caller is encoded once, for
+    as long as the catalog gives the same object for the image (decision 0046)."""
+    alike = _looks_alike(registry)
+    found = []
+    for image in images:
+        known = _encoded.get(image.id) if alike else None
+        if known is None or known[0] is not image:
+            known = image, msgspec.Raw(_encode(image_view(registry, actor, image)))
+            if alike:
+                _keep(known)
+        found.append(known[1])
+    return found
+
+
+def _keep(known: tuple[Image, msgspec.Raw]) -> None:
     if len(_encoded) >= _ENCODED_MAX:
         del _encoded[next(iter(_encoded))]
-    _encoded[image.id] = image, text
-    return text
+    _encoded[known[0].id] = known
 
 
 def _looks_alike(registry: Registry) -> bool:
