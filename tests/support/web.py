@@ -28,6 +28,8 @@ class File:
     """Where a redirect leads."""
     rate_bytes: int = 0
     """Bytes a second; 0 = as fast as it goes."""
+    is_cut: bool = False
+    """Break connections that are in the middle of the file."""
 
 
 class Web:
@@ -122,12 +124,16 @@ def _handler(web: Web) -> type[http.server.BaseHTTPRequestHandler]:
                 self.send_header("ETag", file.etag)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self._pour(data, file.rate_bytes)
+            self._pour(data, file)
 
-        def _pour(self, data: bytes, rate_bytes: int) -> None:
+        def _pour(self, data: bytes, file: File) -> None:
+            rate_bytes = file.rate_bytes
             step = max(1, rate_bytes // 10) if rate_bytes else max(1, len(data))
             try:
                 for begin in range(0, len(data), step):
+                    if file.is_cut:
+                        self.close_connection = True
+                        return
                     self.wfile.write(data[begin : begin + step])
                     self.wfile.flush()
                     if rate_bytes:
