@@ -25,6 +25,7 @@ from transom.policy.protections import Protections
 from transom.quotas import Limits
 from transom.registry import Registry
 from transom.settings import Settings
+from transom.signatures import Signatures
 from transom.stores import Stores
 
 _log = structlog.get_logger(__name__)
@@ -47,6 +48,7 @@ def open_registry(settings: Settings) -> Registry:
         protections=Protections.open(settings, policy),
         limits=Limits.open(settings, identity),
         identity=identity,
+        signatures=Signatures.open(settings),
         process_id=uuid.uuid4().hex,
         announces_stores=settings.announces_stores(),
     )

@@ -15,6 +15,7 @@ row for each class, and a test compares the two.
     │   ├── BodyNotAllowed          a body where none belongs
     │   ├── FormatsMissing          data for an image without disk_format or container_format
     │   ├── SizeMismatch            more or fewer bytes than announced
+    │   ├── SignatureInvalid        … the data is not what was signed
     │   ├── UnknownStore            a store that is not configured
     │   ├── StoreReadOnly           a store that nothing can be put into
     │   ├── LocationRefused         a location that cannot be one of the image
@@ -239,6 +240,14 @@ class PartsRefused(Invalid):
             f"Store '{store}' gives this data as a whole only; repeat the request without a range."
         )
         self.store = store
+
+
+class SignatureInvalid(Invalid):
+    """The data is not what the image's signature says that it is, or nobody can tell."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Signature verification for the image failed: {reason}.")
+        self.reason = reason
 
 
 class UrlRefused(Invalid):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transom.policy.protections import Protections
     from transom.quotas import Limits
     from transom.settings import Settings
+    from transom.signatures import Signatures
     from transom.stores import Stores
 
 
@@ -27,6 +28,7 @@ class Registry:
     protections: Protections
     limits: Limits
     identity: Authenticator
+    signatures: Signatures
     process_id: str
     announces_stores: bool
     work_waits: asyncio.Event = field(default_factory=asyncio.Event)

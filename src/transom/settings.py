@@ -407,6 +407,21 @@ class Delete(Group, frozen=True):
     scrub_after_seconds: Annotated[Seconds, doc("Age at which the scrubber takes it.")] = 0.0
 
 
+class SignatureSettings(Group, frozen=True):
+    """Verification of images that are signed."""
+
+    certificates: Annotated[
+        Literal["folder", "barbican"],
+        doc("Where certificates come from: a folder of trusted ones, or OpenStack's key manager."),
+    ] = "folder"
+    folder: Annotated[str, doc("Folder with the trusted certificates, `<id>.pem` each.")] = (
+        "<data>/certificates"
+    )
+    barbican_url: Annotated[
+        str, doc("Where Barbican is. Empty: as the caller's service catalogue says.")
+    ] = ""
+
+
 class Cache(Group, frozen=True):
     """A read-through cache in front of slow stores."""
 
@@ -443,6 +458,7 @@ class Settings(Group, frozen=True):
     images: Images = Images()
     policy: PolicySettings = PolicySettings()
     delete: Delete = Delete()
+    signatures: SignatureSettings = SignatureSettings()
     cache: Cache = Cache()
     compute: Compute = Compute()
     metrics: Metrics = Metrics()

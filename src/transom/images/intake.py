@@ -38,6 +38,18 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     """The further digests that were asked for, by algorithm."""
 
 
+class Seal(Protocol):
+    """A signature that the data has to be true to."""
+
+    def update(self, chunk: bytes) -> None:
+        """The next bytes."""
+        ...
+
+    def verify(self) -> None:
+        """After all of them. Raises SignatureInvalid."""
+        ...
+
+
 class Room(Protocol):
     """How much a project may still store."""
 
@@ -62,6 +74,7 @@ async def take_in(
     size_bytes_expected: int | None = None,
     room: Room | None = None,
     also: Collection[str] = (),
+    seal: Seal | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Taken:
     """Bring all of `chunks` into `writer`, and tell what they are. Does not commit the writer.
@@ -69,7 +82,7 @@ async def take_in(
     `hash_algorithm` and `also` are algorithms of hashlib with a fixed length. `size_bytes_max` None
     is no limit. `progress` is called with the bytes taken so far. Whatever is wrong stops everything
     at once: ImageTooLarge, SizeMismatch, QuotaExceeded (from `room`), UnsafeImage, FormatMismatch,
-    InvalidValue (an algorithm), and what `chunks` and the writer raise. When this returns or raises,
+    InvalidValue (an algorithm), SignatureInvalid (from `seal`), and what `chunks` and the writer raise. When this returns or raises,
     none of its tasks and threads is at work any more.
     """
     meter = _Meter(size_bytes_max, size_bytes_expected, room)
@@ -82,8 +95,12 @@ async def take_in(
     )
     lanes = Lanes(process_budget())
     running = [lanes.digest(each.update) for each in hashes.values()]
+    if seal is not None:
+        running.append(lanes.digest(seal.update))
     running += [lanes.inspect(inspection), lanes.write(writer)]
     await _pour(chunks, meter, lanes, running, progress)
+    if seal is not None:
+        seal.verify()
     return Taken(
         size_bytes=meter.size_bytes,
         checksum=hashes[CHECKSUM].hexdigest(),

@@ -11,7 +11,7 @@ import structlog
 from transom.errors import FormatsMissing, StatusConflict, TransomError
 from transom.images.change import refuse_anonymous
 from transom.images.clock import now
-from transom.images.intake import Taken, take_in
+from transom.images.intake import Seal, Taken, take_in
 from transom.model.actor import Actor
 from transom.model.image import Image, Location, Status
 from transom.quotas import Allowance
@@ -35,7 +35,7 @@ async def upload(
     `size_bytes` is the announced length. Whatever fails, the client's leaving included, the image
     is queued again and nothing is left behind. Raises ImageNotFound, PolicyRefused, FormatsMissing,
     UnknownStore, StatusConflict, SizeMismatch, IncompleteUpload, ImageTooLarge, QuotaExceeded,
-    StoreFull, FormatMismatch, UnsafeImage, ImageDeletedMeanwhile, StoreUnavailable, StoreFailed,
+    StoreFull, SignatureInvalid, FormatMismatch, UnsafeImage, ImageDeletedMeanwhile, StoreUnavailable, StoreFailed,
     IdentityUnavailable.
     """
     refuse_anonymous(actor)
@@ -46,6 +46,7 @@ async def upload(
     if image.status is not Status.QUEUED:
         raise StatusConflict(image_id, "upload data to", image.status)
     store = registry.stores.pick(store_name)
+    seal = await registry.signatures.verifier_for(image.properties, actor.token)
     allowance = await registry.limits.allowance(image.owner)
     key = new_key(image_id)
     writer = store.writer(key, size_hint=size_bytes)
@@ -61,7 +62,7 @@ async def upload(
     )
     try:
         async with writer:
-            taken = await _take(registry, image, key, writer, body, size_bytes, allowance)
+            taken = await _take(registry, image, key, writer, body, size_bytes, allowance, seal)
             stored = await writer.commit()
         active = await intake.finish_upload(
             image_id,
@@ -89,6 +90,7 @@ async def _take(
     body: AsyncIterator[bytes],
     size_bytes: int | None,
     allowance: Allowance,
+    seal: Seal | None,
 ) -> Taken:
     settings = registry.settings
     return await take_in(
@@ -102,6 +104,7 @@ async def _take(
         size_bytes_max=settings.limits.image_size_bytes_max or None,
         size_bytes_expected=size_bytes,
         room=await registry.limits.room_for(registry.catalog, image, key, size_bytes, allowance),
+        seal=seal,
     )
 
 

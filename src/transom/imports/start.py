@@ -14,9 +14,10 @@ from transom.images.clock import now
 from transom.imports import open_method
 from transom.imports.request import ImportRequest, missing_stores
 from transom.model.actor import Actor
-from transom.model.image import Status
+from transom.model.image import Image, Status
 from transom.model.task import Task, TaskType
 from transom.registry import Registry
+from transom.signatures import is_signed
 
 _log = structlog.get_logger(__name__)
 
@@ -55,7 +56,7 @@ async def start_import(
         input={"image_id": image_id, "import_req": request.body, "backend": list(stores)},
         created_at=moment,
         updated_at=moment,
-        notes=await _notes(registry, actor, image_id, request),
+        notes=await _notes(registry, actor, image, request),
     )
     await registry.catalog.tasks.begin_import(
         task,
@@ -71,18 +72,19 @@ async def start_import(
 
 
 async def _notes(
-    registry: Registry, actor: Actor, image_id: str, request: ImportRequest
+    registry: Registry, actor: Actor, image: Image, request: ImportRequest
 ) -> dict[str, Any]:
     notes: dict[str, Any] = {
         "roles": sorted(actor.roles),
         "expected": request.expected,
         "must_succeed": request.must_succeed,
     }
-    if request.method == "glance-download":
-        # The other Glance is asked in the caller's name. Gone as soon as the task has ended.
+    is_verified = registry.signatures.needs_token and is_signed(image.properties)
+    if request.method == "glance-download" or is_verified:
+        # The other Glance, or the key manager, is asked in the caller's name. Gone as soon as the task has ended.
         notes["token"] = actor.token
     if request.method == "glance-direct":
-        staged = await registry.catalog.tasks.staged(image_id)
+        staged = await registry.catalog.tasks.staged(image.id)
         if staged is not None:
             notes["staged"] = msgspec.to_builtins(staged)
     return notes

@@ -17,6 +17,7 @@ from transom.errors import (
     FormatMismatch,
     ImageDeletedMeanwhile,
     ImageTooLarge,
+    SignatureInvalid,
     StoreFailed,
     TaskCancelled,
     TransomError,
@@ -47,6 +48,7 @@ _FATAL = (
     FormatMismatch,
     UnsafeImage,
     ImageTooLarge,
+    SignatureInvalid,
 )
 """Failures that another store would not mend."""
 
@@ -212,6 +214,9 @@ async def _fill(run: Run, slot: str, store: Store, image: Image, material: Mater
         reader = await _read(run.staging, material.key, image.id)
     expected: dict[str, str] = {} if "original" in run.notes else run.notes.get("expected", {})
     is_copy = bool(image.locations)
+    seal = None
+    if not is_copy:
+        seal = await registry.signatures.verifier_for(image.properties, run.notes.get("token"))
     async with await run.writer(slot, store, size_hint=size_bytes) as writer:
         try:
             taken = await take_in(
@@ -227,6 +232,7 @@ async def _fill(run: Run, slot: str, store: Store, image: Image, material: Mater
                 size_bytes_max=settings.limits.image_size_bytes_max or None,
                 size_bytes_expected=size_bytes,
                 also=expected,
+                seal=seal,
                 progress=lambda done: run.report(f"{PLACING} in {store.name}", done, size_bytes),
             )
             _hold_to(expected, taken.digests | {"md5": taken.checksum})

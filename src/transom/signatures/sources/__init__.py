@@ -1,0 +1,1 @@
+"""The sources of certificates, one file each; reached through `signatures.SOURCES` alone."""
