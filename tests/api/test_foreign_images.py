@@ -35,8 +35,9 @@ from transom.settings import Settings, load
 PAIRS = 150
 """Requests about either image, of which one measurement is made."""
 ATTEMPTS = 4
-RATIO_MAX = 1.25
-"""A second look into the database would be half as much again."""
+RATIO_MAX = 1.15
+"""Measured: 0.95 to 1.05, however busy the machine is. What is smaller than that, such as one more
+statement, is found by counting the work."""
 PROJECT = "11111111111141118111111111111111"
 MISSING = "00000000-0000-4000-8000-00000000dead"
 DATA = b"ten bytes!"
@@ -395,7 +396,9 @@ def test_the_time_is_that_of_an_image_that_never_was(
             chance.shuffle(pair)
             for image_id in pair:
                 took[image_id].append(direct(door, image_id))
-        ratio = statistics.median(took[foreign]) / statistics.median(took[MISSING])
+        # The lower quartile: the requests that nothing else came in between of.
+        first, second = (statistics.quantiles(took[each])[0] for each in (foreign, MISSING))
+        ratio = first / second
         ratios.append(round(ratio, 3))
         # A difference that is one would be there each time.
         if 1 / RATIO_MAX < ratio < RATIO_MAX:
