@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from tests.support.catalogs import DIALECTS, NOON, a_location, an_image, fresh_url
 from transom.catalog import Catalog
 from transom.catalog.engine import Engine
-from transom.catalog.inventory import NAMING
+from transom.catalog.inventory import KEYS_MAX, NAMING
 from transom.catalog.schema import (
     image_locations,
     image_members,
@@ -311,6 +311,12 @@ async def test_objects_are_known_from_before_the_first_byte_until_after_the_last
     await catalog.images.data_removed(image.id, "key")
     assert await known("main", ["key"]) == frozenset()
     assert await known("main", []) == frozenset()
+
+
+async def test_many_keys_are_asked_about_at_once(catalog: Catalog) -> None:
+    image = await in_stores(catalog, "main")
+    keys = [f"{number:032x}" for number in range(KEYS_MAX - 1)]
+    assert await catalog.inventory.known("main", [*keys, *keys_of(image)]) == set(keys_of(image))
 
 
 async def test_staged_data_and_objects_of_tasks_are_known(catalog: Catalog) -> None:

@@ -9,7 +9,7 @@ another does so in one transaction. A table that names objects joins with one li
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import partial
 
 import msgspec
@@ -21,11 +21,14 @@ from transom.catalog.locking import locked
 from transom.catalog.rows import unfold_locations, unfold_metadata
 from transom.catalog.schema import image_locations, images, intakes
 from transom.catalog.task_tables import staged, task_objects, tasks
-from transom.model.image import Location, Status
+from transom.model.image import Location, Status, Visibility
 from transom.model.task import ENDED
 
 NAMING = (image_locations, intakes, staged, task_objects)
 """The tables that name objects, by their columns `store` and `key`."""
+
+KEYS_MAX = 32_766 // len(NAMING)
+"""How many keys one question may hold: SQLite takes so many values, and each table wants its own."""
 
 BUSY = (Status.SAVING, Status.UPLOADING, Status.IMPORTING)
 """States in which somebody has to be at work on an image."""
@@ -68,7 +71,7 @@ class Inventory:
 
     async def known(self, store: str, keys: Collection[str]) -> frozenset[str]:
         """Those of the keys that the catalog names in the store, for whatever reason: locations of
-        any status, data that comes in or waits, and what tasks write."""
+        any status, data that comes in or waits, and what tasks write. At most `KEYS_MAX` keys."""
         return await self._engine.read(lambda connection: known(connection, store, keys))
 
     async def shown(self, store: str, keys: Collection[str]) -> frozenset[str]:
@@ -176,20 +179,38 @@ def _held(connection: Connection, after: int, limit: int) -> list[Held]:
 def _stuck(
     connection: Connection, now: dt.datetime, settled_seconds: float, limit: int
 ) -> list[Stuck]:
-    settled = now - dt.timedelta(seconds=settled_seconds)
-    rows = connection.execute(
-        sa.select(images.c.id, images.c.status, images.c.updated_at)
-        .where(
+    # By state alone: who asks for the time too is led through every image by the index of times.
+    busy = connection.execute(
+        sa.select(images.c.id, images.c.status, images.c.updated_at).where(
             images.c.shelf.in_([0, 1]),
-            images.c.visibility.in_(["public", "community", "shared", "private"]),
-            images.c.status.in_([str(status) for status in BUSY]),
-            images.c.updated_at <= settled,
-            ~_WORKED_ON,
+            images.c.visibility.in_([str(each) for each in Visibility]),
+            images.c.status.in_([str(each) for each in BUSY]),
         )
-        .order_by(images.c.updated_at, images.c.id)
-        .limit(limit)
-    )
-    return [Stuck(image_id=row.id, status=row.status, updated_at=row.updated_at) for row in rows]
+    ).all()
+    settled = now - dt.timedelta(seconds=settled_seconds)
+    old = {row.id: row for row in busy if row.updated_at <= settled}
+    found: list[Stuck] = []
+    for some in _in_portions(
+        sorted(old, key=lambda image_id: (old[image_id].updated_at, image_id))
+    ):
+        idle = set(
+            connection.execute(
+                sa.select(images.c.id).where(images.c.id.in_(some), ~_WORKED_ON)
+            ).scalars()
+        )
+        found += (
+            Stuck(image_id=each, status=old[each].status, updated_at=old[each].updated_at)
+            for each in some
+            if each in idle
+        )
+        if len(found) >= limit:
+            break
+    return found[:limit]
+
+
+def _in_portions(ids: list[str], size: int = 500) -> Iterator[list[str]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
 
 
 def _unstick(connection: Connection, image_id: str, now: dt.datetime) -> bool:

@@ -23,7 +23,8 @@ _log = structlog.get_logger(__name__)
 SUSPICIOUS_FROM = 20
 """So many orphans that are more than half of a store look like the wrong catalog."""
 
-_BATCH = 256
+_BATCH = 5_000
+"""Each batch costs one walk over the rows of locations, which no index leads to by their keys."""
 
 
 class Orphan(msgspec.Struct, frozen=True, kw_only=True):
