@@ -30,7 +30,6 @@ GENERATED = "<!-- Written by `make docs` from the code; edit that instead. -->\n
 NOT_YET = frozenset(
     {
         "server.self_url",
-        "images.hash_locations",
         "cache.path",
         "cache.size_bytes_max",
         "metrics.bind",

@@ -28,6 +28,7 @@ OCTETS: Final = "application/octet-stream"
 _GROUPS: Final = {
     "images": ("images", "Create, find, show, change and delete images."),
     "image_data": ("image data", "Upload and download the bytes of images."),
+    "locations": ("locations", "Data that is elsewhere already, and where that is."),
     "imports": ("imports", "Stage data, import it, and follow the tasks that do."),
     "tasks": ("tasks", "Long work, as an administrator sees it."),
     "members": ("members", "Share images with other projects."),
