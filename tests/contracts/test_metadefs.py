@@ -575,3 +575,20 @@ async def test_unloading_takes_protected_namespaces_and_types_without_any(
     assert count(catalog)[0] == 1
     assert [one.name for one in await catalog.metadefs.types()] == ["Image"]
     assert catalog.metadef_loading.unload_now(["one"]) == []
+
+
+async def test_unloading_and_associating_do_not_get_in_each_others_way(catalog: Catalog) -> None:
+    for round_ in range(5):
+        stored = [await made(catalog, f"space{round_}{number}") for number in range(3)]
+        await made(catalog, "leaving", associations=(an_association("a"), an_association("b")))
+        await asyncio.gather(
+            asyncio.to_thread(catalog.metadef_loading.unload_now, ["leaving"]),
+            *(
+                catalog.metadefs.associations.add(one, an_association("b"), an_association("a"))
+                for one in stored
+            ),
+        )
+        types = {one.name for one in await catalog.metadefs.types()}
+        assert types == {"a", "b"}
+        for one in stored:
+            await catalog.metadefs.delete(one)

@@ -24,6 +24,7 @@ from transom.catalog.metadefs import (
     every,
     find,
     hold,
+    hold_types,
     replace,
     rewrite,
 )
@@ -141,19 +142,17 @@ def _told(kind: Kind[T], item: T) -> dict[str, object]:
 
 
 def _unload(connection: Connection, names: Collection[str]) -> list[str]:
-    gone: list[str] = []
-    for name in names:
-        there = find(connection, name)
-        if there is None:
-            continue
-        hold(connection, there)
-        held = [one.name for one in every(connection, ASSOCIATION, there)]
-        connection.execute(sa.delete(namespaces).where(namespaces.c.id == there.id))
+    there = [found for name in names if (found := find(connection, name)) is not None]
+    for namespace in there:
+        hold(connection, namespace)
+    hold_types(connection)
+    for namespace in there:
+        held = [one.name for one in every(connection, ASSOCIATION, namespace)]
+        connection.execute(sa.delete(namespaces).where(namespaces.c.id == namespace.id))
         connection.execute(
             sa.delete(resource_types).where(
                 resource_types.c.name.in_(held),
                 resource_types.c.name.not_in(sa.select(associations.c.name)),
             )
         )
-        gone.append(name)
-    return gone
+    return [namespace.namespace for namespace in there]

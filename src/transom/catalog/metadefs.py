@@ -14,7 +14,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from transom.catalog.engine import Engine, is_duplicate
+from transom.catalog.engine import Engine, is_duplicate, lock
 from transom.catalog.metadef_tables import (
     associations,
     namespaces,
@@ -375,6 +375,12 @@ def hold(connection: Connection, namespace: Namespace, *, taking_out: bool = Fal
         raise NamespaceProtected(namespace.namespace)
 
 
+def hold_types(connection: Connection) -> None:
+    """Keep the resource types as they are for others until the transaction ends; after the
+    namespaces are held, never before, so that no two transactions wait for each other."""
+    lock(connection, "transom resource types")
+
+
 def create(connection: Connection, namespace: Namespace, contents: Contents) -> Namespace:
     """Write a new namespace and all that it holds."""
     try:
@@ -433,6 +439,7 @@ def add(connection: Connection, kind: Kind[T], namespace: Namespace, items: Iter
     if not rows:
         return
     if table is associations:
+        hold_types(connection)
         connection.execute(
             _TYPE_ONCE,
             [{name: row[name] for name in ("name", "created_at", "updated_at")} for row in rows],
