@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.interop.environments import environment
-from tests.interop.images import corpus
 from tests.interop.keystone.conftest import SERVICE_PASSWORD, furnish
 from tests.interop.keystone.server import ADMIN_PASSWORD, Cloud, KeystoneServer
 from tests.interop.metadefs.shipped import shipped_files
@@ -61,12 +60,11 @@ glance = true
 keystone = true
 [image]
 region = RegionOne
-http_image = {source}/grub-rescue-raw
-http_qcow2_image = {source}/grub-rescue-qcow2
-image_path = {source}/grub-rescue-raw
+http_image = {source}/raw
+http_qcow2_image = {source}/qcow2
 image_caching_enabled = {everything}
 container_formats = bare,ami,ari,aki,ovf,ova,docker,compressed
-disk_formats = ami,ari,aki,vhd,vhdx,vmdk,raw,qcow2,vdi,iso,ploop
+disk_formats = raw,qcow2,ami,ari,aki,vhd,vhdx,vmdk,vdi,iso,ploop
 hashing_algorithm = sha512
 {more}
 [image-feature-enabled]
@@ -137,8 +135,6 @@ def _everything(folder: Path) -> dict[str, Any]:
             "default": "main",
             "main": {"path": str(folder / "main"), "weight": 100},
             "second": {"path": str(folder / "second"), "weight": 50},
-            "waiting": {"path": str(folder / "waiting")},
-            "staging": "waiting",
         },
         "imports": {
             "plugins": ["image_conversion"],
@@ -161,7 +157,7 @@ class Deployment:
         self.setting = setting
         folder.mkdir(parents=True, exist_ok=True)
         self.keystone = KeystoneServer(folder / "keystone", threads=1).start()
-        self.source = Source()
+        self.source = Source(folder / "source")
         cloud = Cloud(self.keystone.url)
         furnish(cloud)
         config: dict[str, Any] = {
@@ -188,7 +184,10 @@ class Deployment:
         _offer(cloud, "compute", "nova", f"{self.server.url}/compute/v2.1")
         _limit(cloud, image)
         if setting.everything:
-            self.replica = ServerProcess(folder / "replica", config).start()
+            self.replica = ServerProcess(folder / "replica", config)
+            # What waits for its import lies there: replicas share it.
+            self.replica.data = self.server.data
+            self.replica.start()
             _offer(cloud, "image_remote", "glance_remote", self.replica.url)
         self.image_id = self._public_image(cloud.admin_token) if setting.nova else ""
         cloud.close()
@@ -271,8 +270,8 @@ class Deployment:
 class Source:
     """A web server with images that can be imported."""
 
-    def __init__(self) -> None:
-        folder = next(iter(corpus.build()["grub-rescue-qcow2"].path.parents))
+    def __init__(self, folder: Path) -> None:
+        manifest.convert(manifest.disk(folder), folder / "qcow2", "qcow2")
         handler = functools.partial(_Quiet, directory=str(folder))
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

@@ -42,7 +42,7 @@ class GlanceDownload:
         """Raises InvalidBody."""
         request.text("glance_region")
         if not UUID.fullmatch(request.text("glance_image_id")):
-            raise InvalidBody("'method.glance_image_id' must be the UUID of an image.")
+            raise InvalidBody("'method.glance_image_id': the image id does not look like a UUID.")
         if "glance_service_interface" in request.source:
             request.text("glance_service_interface")
         if not hasattr(registry.identity, "image_endpoint"):
