@@ -267,13 +267,22 @@ def reserve(
 
 
 def refuse_more(
-    connection: Connection, project: str, added_bytes: int, limits: Sequence[BytesLimit]
+    connection: Connection,
+    project: str,
+    added_bytes: int,
+    limits: Sequence[BytesLimit],
+    *,
+    staged_bytes: int = 0,
 ) -> None:
-    """Raise QuotaExceeded unless the project may have so many bytes more. Until the end of the
-    transaction nobody else is let have any."""
+    """Raise QuotaExceeded unless the project may have so many bytes more. `staged_bytes` of them lie
+    in the staging store already, where some limits count them. Until the end of the transaction
+    nobody else is let have any."""
     lock(connection, f"usage of {project}")
     for limit in limits:
-        _room(limit, used_bytes(connection, project, limit.counts), added_bytes, added_bytes)
+        more_bytes = added_bytes
+        if limit.counts == "all":
+            more_bytes = max(0, added_bytes - staged_bytes)
+        _room(limit, used_bytes(connection, project, limit.counts), more_bytes, more_bytes)
 
 
 def _room(limit: BytesLimit, others_bytes: int, needed_bytes: int, wanted_bytes: int) -> int:
@@ -293,6 +302,10 @@ def _room(limit: BytesLimit, others_bytes: int, needed_bytes: int, wanted_bytes:
 # petabytes): integers would end in an error when someone adds locations that claim absurd sizes.
 _plain_size = sa.literal_column("1.0", sa.Numeric) * images.c.size
 _times_copies = _plain_size * images.c.copies
+# Staged data is in no location yet, and takes as much room as one.
+_times_places = sa.case(
+    (sa.and_(images.c.status.in_(_STAGED), images.c.copies == 0), _plain_size), else_=_times_copies
+)
 _KINDS: dict[str, tuple[IntakeKind, ...]] = {
     "all": ("saving", "uploading"),
     "stored": ("saving",),
@@ -319,7 +332,8 @@ def _used_statement(counts: str) -> sa.Select[Any]:
             _its, sa.or_(images.c.status.in_(_STAGED), _copying)
         )
     else:
-        sizes = sa.select(sa.func.coalesce(sa.func.sum(_times_copies), 0)).where(_its)
+        each = _times_places if counts == "all" else _times_copies
+        sizes = sa.select(sa.func.coalesce(sa.func.sum(each), 0)).where(_its)
     # One statement, so that an intake that finishes at this moment counts once: as reserved bytes
     # or as the size of its image.
     return sa.select(sizes.scalar_subquery() + _reserved(counts))

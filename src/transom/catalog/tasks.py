@@ -127,6 +127,15 @@ class Tasks:
         """The data that waits for an image, if any."""
         return await self._engine.read(lambda connection: staging.staged_for(connection, image_id))
 
+    async def refuse_more(
+        self, project: str, added_bytes: int, limits: Sequence[BytesLimit]
+    ) -> None:
+        """Raise QuotaExceeded unless the project may have so many bytes more now. It is let have
+        none: who places data is asked again."""
+        await self._engine.write(
+            lambda connection: refuse_more(connection, project, added_bytes, limits)
+        )
+
     # --- the life of an import ----------------------------------------------------------------
 
     async def begin_import(
@@ -453,7 +462,14 @@ def _begin_import(
         if uploading is not None and from_status is not Status.UPLOADING:
             one_more(connection, image.owner, uploading, "uploading")
         if adds and image.size is not None:
-            refuse_more(connection, image.owner, image.size * len(stores), adds)
+            staged_bytes = image.size if from_status is Status.UPLOADING else 0
+            refuse_more(
+                connection,
+                image.owner,
+                image.size * len(stores),
+                adds,
+                staged_bytes=staged_bytes,
+            )
     if from_status is Status.UPLOADING and not staging.hand_over(
         connection, image_id, task.id, task.created_at
     ):
@@ -585,7 +601,8 @@ def _place(
         }
         properties |= changes.get("properties", {})
     if limits and image.owner is not None:
-        refuse_more(connection, image.owner, facts.size, limits)
+        staged_bytes = 0 if image.locations else image.size or 0
+        refuse_more(connection, image.owner, facts.size, limits, staged_bytes=staged_bytes)
     _settle(properties, placed=[location.store])
     status = Status.ACTIVE if activates else image.status
     placed = connection.execute(

@@ -7,10 +7,12 @@ import asyncio
 import structlog
 
 from transom.errors import ImageProtected, TransomError, UnknownStore
+from transom.images.caching import forget_cached
 from transom.images.change import refuse_anonymous
 from transom.images.clock import now
 from transom.model.actor import Actor
 from transom.model.image import Image
+from transom.model.task import Staged
 from transom.registry import Registry
 
 _log = structlog.get_logger(__name__)
@@ -30,10 +32,24 @@ async def delete(registry: Registry, actor: Actor, image_id: str) -> None:
     if image.protected:
         raise ImageProtected(image_id)
     delayed = registry.settings.delete.delayed
+    staged = await registry.catalog.tasks.staged(image_id)
     before = await registry.catalog.images.delete(image_id, now=now(), delayed=delayed)
     _log.info("image.deleted", image_id=image_id, delayed=delayed)
+    if staged is not None:
+        await asyncio.shield(_remove_staged(registry, staged))
+    await forget_cached(registry, image_id)
     if not delayed:
         await asyncio.shield(_remove_data(registry, before))
+
+
+async def _remove_staged(registry: Registry, staged: Staged) -> None:
+    """Remove data that no import took. What cannot be removed now is left to the sweep."""
+    try:
+        await registry.stores.find(staged.store).delete(staged.key)
+    except TransomError as error:
+        _log.warning("image.staged_data_left", image_id=staged.image_id, reason=str(error))
+    else:
+        await registry.catalog.tasks.forget_object(staged.store, staged.key)
 
 
 async def _remove_data(registry: Registry, image: Image) -> None:

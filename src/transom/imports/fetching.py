@@ -38,8 +38,8 @@ async def fetch_urls(
     """The data of the first URL that gives it whole becomes the run's material.
 
     What an earlier attempt made durable is not fetched again, if the source still has the same
-    data. Raises FetchFailed, UrlRefused, SourceChanged, ImageTooLarge, StoreFull, and what else the
-    staging store raises.
+    data. Raises FetchFailed, UrlRefused, SourceChanged, ImageTooLarge, QuotaExceeded, StoreFull, and
+    what else the staging store raises.
     """
     if run.material is not None:
         return
@@ -96,6 +96,7 @@ async def _receive(
         headers=headers,
     ) as download:
         _hold_to(download, writer)
+        await _have_room(run, download.size_bytes)
         if slot.get("validator") != download.validator:
             slot["validator"] = download.validator
             await run.keep()
@@ -114,6 +115,14 @@ def _hold_to(download: Download, writer: Writer) -> None:
     """Raise SourceChanged when the source cannot go on from where the writer stands."""
     if download.offset != writer.offset:
         raise SourceChanged
+
+
+async def _have_room(run: Run, size_bytes: int | None) -> None:
+    """Raise QuotaExceeded before data is fetched that its project has no room for."""
+    image = await run.image()
+    allowance = await run.registry.limits.allowance(image.owner)
+    if image.owner is not None and allowance.staged:
+        await run.registry.catalog.tasks.refuse_more(image.owner, size_bytes or 0, allowance.staged)
 
 
 async def _is_complete(run: Run) -> bool:
