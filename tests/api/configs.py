@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.support.server import Config
+from tests.support.importing import FROM_LOOPBACK
+from tests.support.server import Config, merged
 
 TWO_STORES: Config = {
     "stores": {
@@ -31,3 +32,18 @@ OWN_FORMATS: Config = {
     }
 }
 WITHOUT_IMPORTS: Config = {"imports": {"methods": []}}
+IMPORTS: Config = FROM_LOOPBACK
+IMPORTS_TO_STORES: Config = merged(
+    FROM_LOOPBACK,
+    {
+        "stores": {
+            "default": "main",
+            "staging": "quick",
+            "main": {"driver": "file", "path": "<data>/images"},
+            "second": {"driver": "file", "path": "<data>/second", "weight": 5},
+            "quick": {"driver": "memory", "weight": -1},
+            "web": {"driver": "http"},
+        }
+    },
+)
+"""Three stores that take data, one of which stages it, and one that does not."""

@@ -28,6 +28,8 @@ class File:
     """Where a redirect leads."""
     rate_bytes: int = 0
     """Bytes a second; 0 = as fast as it goes."""
+    gate: threading.Event | None = None
+    """The second half is sent when it is set."""
     is_cut: bool = False
     """Break connections that are in the middle of the file."""
 
@@ -129,11 +131,15 @@ def _handler(web: Web) -> type[http.server.BaseHTTPRequestHandler]:
         def _pour(self, data: bytes, file: File) -> None:
             rate_bytes = file.rate_bytes
             step = max(1, rate_bytes // 10) if rate_bytes else max(1, len(data))
+            if file.gate is not None:
+                step = max(1, len(data) // 2)
             try:
                 for begin in range(0, len(data), step):
                     if file.is_cut:
                         self.close_connection = True
                         return
+                    if begin and file.gate is not None:
+                        file.gate.wait(60)
                     self.wfile.write(data[begin : begin + step])
                     self.wfile.flush()
                     if rate_bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from transom.catalog.tasks import TaskQuery
 from transom.errors import TaskNotFound
 from transom.images.change import refuse_anonymous
+from transom.images.clock import now
 from transom.model.actor import Actor
 from transom.model.image import Image
 from transom.model.task import Task
@@ -40,9 +41,12 @@ async def list_tasks(registry: Registry, actor: Actor, query: TaskQuery) -> list
 
 
 async def show_task(registry: Registry, actor: Actor, task_id: str) -> Task:
-    """One task. Raises PolicyRefused, TaskNotFound."""
+    """One task that has not expired. Raises PolicyRefused, TaskNotFound."""
     permit_tasks(registry, actor)
-    return await registry.catalog.tasks.get(task_id)
+    task = await registry.catalog.tasks.get(task_id)
+    if task.expires_at is not None and task.expires_at <= now():
+        raise TaskNotFound(task_id)
+    return task
 
 
 async def cancel_image_task(registry: Registry, actor: Actor, image_id: str, task_id: str) -> None:
