@@ -29,9 +29,6 @@ DOCS = ROOT / "docs"
 GENERATED = "<!-- Written by `make docs` from the code; edit that instead. -->\n\n"
 NOT_YET = frozenset(
     {
-        "server.self_url",
-        "cache.path",
-        "cache.size_bytes_max",
         "metrics.bind",
     }
 )

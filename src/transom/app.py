@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 from granian.server.embed import Server
@@ -15,8 +16,10 @@ from transom.api.cors import with_cors
 from transom.api.face import Face
 from transom.api.listener import listener, renew, stop
 from transom.auth import open_authenticator
+from transom.cache import CacheFolder
 from transom.catalog import Catalog
 from transom.errors import TransomError
+from transom.images.caching import keep_cache
 from transom.images.sweep import join, sweep
 from transom.imports.engine import Engine
 from transom.imports.work import sweep_tasks
@@ -49,9 +52,15 @@ def open_registry(settings: Settings) -> Registry:
         limits=Limits.open(settings, identity),
         identity=identity,
         signatures=Signatures.open(settings),
+        cache=_open_cache(settings),
         process_id=uuid.uuid4().hex,
         announces_stores=settings.announces_stores(),
     )
+
+
+def _open_cache(settings: Settings) -> CacheFolder | None:
+    cache = settings.cache
+    return CacheFolder(Path(cache.path), cache.size_bytes_max) if cache.enabled else None
 
 
 @dataclass(slots=True)
@@ -68,6 +77,10 @@ class Background:
         await join(self.registry)
         self.tasks.append(asyncio.create_task(self._beat(), name="lease"))
         self.tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
+        if self.registry.cache is not None:
+            await self.registry.cache.open()
+            keeping = keep_cache(self.registry, sweep_seconds=SWEEP_SECONDS)
+            self.tasks.append(asyncio.create_task(keeping, name="cache"))
         if self.is_worker:
             self.worker = Engine(self.registry)
             await self.worker.start()
@@ -79,6 +92,8 @@ class Background:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        if self.registry.cache is not None:
+            await self.registry.cache.close()
         with contextlib.suppress(TransomError):
             await self.registry.catalog.processes.leave(self.registry.process_id)
         await self.registry.stores.close()

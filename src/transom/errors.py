@@ -15,6 +15,7 @@ row for each class, and a test compares the two.
     │   ├── BodyNotAllowed          a body where none belongs
     │   ├── FormatsMissing          data for an image without disk_format or container_format
     │   ├── SizeMismatch            more or fewer bytes than announced
+    │   ├── NotActive               … an image that cannot be cached
     │   ├── SignatureInvalid        … the data is not what was signed
     │   ├── UnknownStore            a store that is not configured
     │   ├── StoreReadOnly           a store that nothing can be put into
@@ -56,6 +57,7 @@ row for each class, and a test compares the two.
     │   ├── MemberNotFound
     │   ├── TagNotFound
     │   ├── TaskNotFound
+    │   ├── CacheOff
     │   ├── MetadataNotFound
     │   ├── SchemaNotFound
     │   ├── NamespaceNotFound
@@ -240,6 +242,15 @@ class PartsRefused(Invalid):
             f"Store '{store}' gives this data as a whole only; repeat the request without a range."
         )
         self.store = store
+
+
+class NotActive(Invalid):
+    """Only images that are active can be cached."""
+
+    def __init__(self, image_id: str, status: str) -> None:
+        super().__init__(f"Image {image_id} is {status}; only active images can be cached.")
+        self.image_id = image_id
+        self.status = status
 
 
 class SignatureInvalid(Invalid):
@@ -589,6 +600,15 @@ class TaskNotFound(NotFound):
     def __init__(self, task_id: str) -> None:
         super().__init__(f"No task found with ID {task_id}")
         self.task_id = task_id
+
+
+class CacheOff(NotFound):
+    """There is no cache here, or an image is not in it."""
+
+    def __init__(
+        self, reason: str = "caching is switched off here; the operator sets cache.enabled"
+    ) -> None:
+        super().__init__(f"Image cache: {reason}.")
 
 
 class MetadataNotFound(NotFound):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transom.auth.authenticator import Authenticator
+    from transom.cache import CacheFolder
     from transom.catalog import Catalog
     from transom.policy import Policy
     from transom.policy.protections import Protections
@@ -29,7 +30,11 @@ class Registry:
     limits: Limits
     identity: Authenticator
     signatures: Signatures
+    cache: CacheFolder | None
+    """None where the cache is switched off."""
     process_id: str
     announces_stores: bool
     work_waits: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a task was remembered, so that the worker of this process looks at once."""
+    cache_waits: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when an image was asked for that the cache of this node is to fetch."""

@@ -348,6 +348,30 @@ class Usage(Closed):
     ] = UNSET
 
 
+class CachedImage(Closed):
+    """A copy in the cache of this node."""
+
+    image_id: Uuid
+    hits: Annotated[int, Meta(ge=0), described("Reads from it.")]
+    last_accessed: Annotated[float, described("Seconds since the epoch.")]
+    last_modified: Annotated[float, described("Seconds since the epoch.")]
+    size: Size
+
+
+class CacheList(Closed):
+    """What the cache of this node has, and what it waits for."""
+
+    cached_images: list[CachedImage]
+    queued_images: list[Uuid]
+
+
+class CachePruned(Closed):
+    """What was dropped."""
+
+    total_files_pruned: Annotated[int, Meta(ge=0)]
+    total_bytes_pruned: Annotated[int, Meta(ge=0)]
+
+
 class UsageInfo(Closed):
     """What the project of the caller uses."""
 
@@ -496,6 +520,15 @@ UPLOAD_PARAMETERS = (
     ),
 )
 """The headers of an upload (API §9.1)."""
+
+CACHE_CLEAR_PARAMETERS = (
+    header_parameter(
+        "x-image-cache-clear-target",
+        "What to empty; both without it.",
+        pattern="^([Cc][Aa][Cc][Hh][Ee]|[Qq][Uu][Ee][Uu][Ee])?$",
+    ),
+)
+"""The header of a request to empty the cache (API §19)."""
 
 DOWNLOAD_PARAMETERS = (
     query_parameter(

@@ -12,7 +12,8 @@ from starlette.responses import Response
 from transom.api.call import Call, empty_response
 from transom.api.ranges import Span, is_unchanged, requested_span
 from transom.errors import IncompleteUpload, InvalidHeader, WrongContentType
-from transom.images.download import find_data, open_data, preferred_stores
+from transom.images.caching import open_through_cache
+from transom.images.download import find_data, preferred_stores
 from transom.images.upload import upload
 from transom.model.image import Image
 
@@ -98,7 +99,7 @@ async def data_download(call: Call) -> Response:
     headers["content-length"] = str(span.length)
     if is_head:
         return Response(None, status, headers, OCTETS)
-    reader = await open_data(
+    reader = await open_through_cache(
         call.registry, image, offset=span.first, length=span.length, prefer=prefer
     )
     return DataResponse(reader, status, headers, span.length)

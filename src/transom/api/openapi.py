@@ -31,6 +31,7 @@ _GROUPS: Final = {
     "locations": ("locations", "Data that is elsewhere already, and where that is."),
     "imports": ("imports", "Stage data, import it, and follow the tasks that do."),
     "tasks": ("tasks", "Long work, as an administrator sees it."),
+    "cache": ("cache", "Copies of images on the disk of this node."),
     "members": ("members", "Share images with other projects."),
     "tags": ("tags", "Short words on images, for finding them."),
     "metadefs": (

@@ -7,6 +7,15 @@ An endpoint is a handler in `api/<resource>.py` and one row here. The app, the O
 from __future__ import annotations
 
 from transom.api import bodies, task_bodies
+from transom.api.cache import (
+    cache_clean,
+    cache_clear,
+    cache_drop,
+    cache_list,
+    cache_nodes,
+    cache_prune,
+    cache_queue,
+)
 from transom.api.compute.routes import COMPUTE_ROUTES
 from transom.api.discovery import (
     health,
@@ -138,6 +147,22 @@ ROUTES: tuple[Route, ...] = (
           action="tasks_api_access", answer=task_bodies.Task, errors=(400, 403, 404)),
     Route("DELETE", "/v2/tasks/{task_id}", task_delete, "Refused: tasks expire by themselves", 204,
           since="2.2", action="tasks_api_access", errors=(403, 405)),
+    # the cache of this node
+    Route("GET", "/v2/cache", cache_list, "List what is cached", since="2.14",
+          action="cache_list", answer=bodies.CacheList, errors=(400, 403, 404)),
+    Route("DELETE", "/v2/cache", cache_clear, "Empty the cache", 204, since="2.14",
+          action="cache_delete", parameters=bodies.CACHE_CLEAR_PARAMETERS,
+          errors=(400, 403, 404)),
+    Route("POST", "/v2/cache/clean", cache_clean, "Drop what is left of broken fillings", 200,
+          since="2.18", action="cache_clean", errors=(400, 403, 404)),
+    Route("POST", "/v2/cache/prune", cache_prune, "Shrink the cache to its size", since="2.18",
+          action="cache_prune", answer=bodies.CachePruned, errors=(400, 403, 404)),
+    Route("GET", "/v2/cache/nodes/{image_id}", cache_nodes, "List the nodes that cache an image",
+          since="2.16", action="list_cached_nodes", answer=list[str], errors=(400, 403, 404)),
+    Route("PUT", "/v2/cache/{image_id}", cache_queue, "Fetch an image into the cache", 202,
+          since="2.14", action="cache_image", errors=(400, 403, 404)),
+    Route("DELETE", "/v2/cache/{image_id}", cache_drop, "Drop an image from the cache", 204,
+          since="2.14", action="cache_delete", errors=(400, 403, 404)),
     # tags
     Route("PUT", f"{IMAGE}/tags/{{tag}}", tag_add, "Put a tag on an image", 204,
           action="modify_image", errors=(400, 403, 404, 409, 413)),

@@ -7,6 +7,7 @@ from typing import Self
 import sqlalchemy as sa
 
 from transom.catalog import migrations
+from transom.catalog.caches import Caches
 from transom.catalog.consistency import Consistency
 from transom.catalog.engine import Engine
 from transom.catalog.identity import Identities
@@ -38,6 +39,7 @@ class Catalog:
         self.inventory = Inventory(engine)
         self.consistency = Consistency(engine)
         self.tasks = Tasks(engine)
+        self.caches = Caches(engine)
         self.locations = Locations(engine)
         self.identity = Identities(engine)
         self.metadefs = Metadefs(engine)

@@ -103,7 +103,7 @@ async def _proven(
     is_whole = offset == 0 and (length is None or length >= (image.size or 0))
     if not is_whole:
         return await store.read(location.key, offset=offset, length=length)
-    expected = _digest_of(image)
+    expected = digest_of(image)
     if expected is None and not store.proves(location.key):
         raise StoreUnavailable(store.name, "nothing is known yet to check the data by")
     reader = await store.read(location.key)
@@ -113,7 +113,7 @@ async def _proven(
     return ProvenReader(reader, store=store.name, algorithm=algorithm, expected=value)
 
 
-def _digest_of(image: Image) -> tuple[str, str] | None:
+def digest_of(image: Image) -> tuple[str, str] | None:
     """The stronger of the image's digests that this Python can compute."""
     algorithm, value = image.os_hash_algo, image.os_hash_value
     if algorithm and value and algorithm in hashlib.algorithms_available:
