@@ -88,7 +88,8 @@ async def test_cancelled_at_any_moment_it_stops_and_leaves_only_what_came(
             continue
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert time.monotonic() - began < 2
+        # A second on an idle machine; a commit that is forcing data to disk is waited for.
+        assert time.monotonic() - began < 10
         assert await bench.keys() == [came.key]
         assert await bench.partial() == []
         assert not [each for each in threading.enumerate() if each.name.startswith("qemu-img")]

@@ -433,7 +433,7 @@ async def test_a_cancelled_conversion_leaves_no_process_and_nothing_in_the_store
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3
     assert running(bench.scratches[0]) == []
     assert await bench.keys() == [material.key]
     assert await bench.partial() == []
@@ -455,7 +455,7 @@ async def test_cancelling_at_any_moment_leaves_nothing(
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
         assert running(bench.scratches[-1] if bench.scratches else bench.folder) == []
         assert await bench.keys() == [material.key]
         assert await bench.partial() == []
