@@ -57,7 +57,7 @@ from transom.settings import load
 from transom.stores.drivers.file.store import FileStore
 from transom.stores.drivers.file.writer import FileWriter
 
-SECONDS_MAX = 60
+SECONDS_MAX = 100
 CATALOG = (
     "claim", "note", "take_image", "remember_object", "forget_object", "place", "store_failed",
     "succeed", "fail",
@@ -283,7 +283,7 @@ async def play(scenario: dict[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
     while not (task := await registry.catalog.tasks.get(task_id)).has_ended:
         await asyncio.sleep(0.02)
-        if time.monotonic() - began > scenario.get("seconds_max", 20):
+        if time.monotonic() - began > scenario.get("seconds_max", 60):
             break
     ended_seconds = time.monotonic() - began
     for _ in range(scenario.get("settles", 50)):
