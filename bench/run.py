@@ -33,6 +33,7 @@ from bench.table import Results
 
 _ROOT = Path(__file__).resolve().parent.parent
 KINDS = ("list", "show", "create", "upload", "download", "start")
+QUESTIONS = tuple(question.key for question in dataset.questions(1000))
 SIDES = ("transom", "glance", "limit", "sqlite", "limit-sqlite")
 
 
@@ -84,6 +85,13 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         default=KINDS,
         metavar="KIND,…",
         help=f"of {', '.join(KINDS)}",
+    )
+    parser.add_argument(
+        "--questions",
+        type=lambda text: _some_of(text, QUESTIONS),
+        default=QUESTIONS,
+        metavar="KEY,…",
+        help=f"kinds of lists: of {', '.join(QUESTIONS)}",
     )
     parser.add_argument(
         "--sides",
@@ -271,7 +279,12 @@ class Bench:
             names, as_project=self._wants("list"), workers=self._options.workers
         ) as sides:
             if self._wants("list"):
-                requests.lists(self._results, sides, size, self._repetitions, self._check_time)
+                questions = [
+                    each for each in dataset.questions(size) if each.key in self._options.questions
+                ]
+                requests.lists(
+                    self._results, sides, questions, size, self._repetitions, self._check_time
+                )
             if self._wants("show") and size == self._largest:
                 requests.show(self._results, sides, size, self._repetitions)
 

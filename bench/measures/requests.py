@@ -13,12 +13,13 @@ from bench.table import Results
 def lists(
     results: Results,
     sides: Sequence[Side],
+    questions: Sequence[dataset.Question],
     count: int,
     repetitions: int,
     check_time: Callable[[], None],
 ) -> None:
-    """Every question of the data set to every side that can be asked it."""
-    for question in dataset.questions(count):
+    """Every question to every side that can be asked it, in a catalog of `count` images."""
+    for question in questions:
         check_time()
         for side in sides:
             headers = side.member if question.as_project else side.admin
