@@ -76,7 +76,7 @@ def test_an_existing_cloud_moves_to_transom(tmp_path: Path) -> None:
             "TRANSOM_URL": transom.url,
             "HOME": str(tmp_path),
         }
-        assert len(commands()) == 3, "the how-to has blocks that this test does not know"
+        assert len(commands()) == 4, "the how-to has blocks that this test does not know"
         for block in commands():
             done = subprocess.run(
                 ["bash", "-euc", block], env=where, capture_output=True, text=True, timeout=300
@@ -94,6 +94,12 @@ def test_an_existing_cloud_moves_to_transom(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert "active" in done.stdout
         assert "moved" in done.stdout
+        # The limits of Keystone, as the how-to registered them.
+        assert "use_limits = true" in text
+        transom.restart({"identity": {"keystone": {"use_limits": True}}})
+        usage = transom.client(cloud.admin_token).get("/v2/info/usage").json()["usage"]
+        assert usage["image_count_total"] == {"limit": 10000, "usage": 1}
+        assert usage["image_size_total"] == {"limit": 1048576, "usage": 0}
     finally:
         transom.stop()
         cloud.close()
