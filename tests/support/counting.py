@@ -10,6 +10,13 @@ from types import TracebackType
 from typing import Self
 
 
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that were killed are what this is for."""
+
+
 class CountingServer:
     """Serves `data` behind every path."""
 
@@ -36,8 +43,7 @@ class CountingServer:
             def log_message(self, *_: object) -> None:
                 """Be quiet."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Quiet(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property

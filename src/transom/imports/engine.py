@@ -62,6 +62,7 @@ class Engine:
         self._is_stopping = False
         self._work: set[asyncio.Task[Any]] = set()
         self._minding: asyncio.Task[None] | None = None
+        self._changing: asyncio.Future[None] | None = None
         self._running: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._strays: dict[str, float] = {}
@@ -87,8 +88,10 @@ class Engine:
         if work:
             # What they write is let go of before the stores are closed.
             await asyncio.wait(work, timeout=STOP_SECONDS)
+        if self._changing is not None:
+            await asyncio.wait([self._changing])
         if self._is_launched:
-            await asyncio.to_thread(durable.close)
+            await asyncio.to_thread(self._close)
 
     def works_on(self, task_id: str) -> bool:
         """True while this process runs the task."""
@@ -117,7 +120,7 @@ class Engine:
             return
         self._busy_at = time.monotonic()
         if not self._is_launched:
-            await asyncio.to_thread(self._launch)
+            await self._change(self._launch)
         held = await asyncio.to_thread(durable.states, [task.id for task in tasks])
         for task in tasks:
             await self._mind_one(task, held.get(task.id))
@@ -174,8 +177,7 @@ class Engine:
             if self._running.total():
                 return
         await self._forget(set())
-        self._is_launched = False
-        await asyncio.to_thread(durable.close)
+        await self._change(self._close)
         _log.info("tasks.engine_rests")
 
     async def _forget(self, living: set[str]) -> None:
@@ -187,6 +189,15 @@ class Engine:
         await asyncio.to_thread(durable.forget, before, living)
 
     # --- the work -----------------------------------------------------------------------------
+
+    async def _change(self, change: Callable[[], None]) -> None:
+        # A stop waits for it: half launched, the library could not be closed.
+        self._changing = asyncio.ensure_future(asyncio.to_thread(change))
+        await asyncio.shield(self._changing)
+
+    def _close(self) -> None:
+        durable.close()
+        self._is_launched = False
 
     def _launch(self) -> None:
         durable.launch(self._registry.settings, self._registry.process_id, self.work)
