@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from transom.api.cors import with_cors
 from transom.api.face import Face
 from transom.api.listener import listener, renew, stop
+from transom.audit import AuditLog
 from transom.auth import open_authenticator
 from transom.cache import CacheFolder
 from transom.catalog import Catalog
@@ -55,6 +56,7 @@ def open_registry(settings: Settings) -> Registry:
         cache=_open_cache(settings),
         process_id=uuid.uuid4().hex,
         announces_stores=settings.announces_stores(),
+        audit=AuditLog(Path(settings.audit.path)) if settings.audit.path else None,
     )
 
 
@@ -99,6 +101,8 @@ class Background:
         await self.registry.stores.close()
         await self.registry.identity.close()
         self.registry.catalog.close()
+        if self.registry.audit is not None:
+            await asyncio.to_thread(self.registry.audit.close)
 
     async def _beat(self) -> None:
         while True:
@@ -139,6 +143,8 @@ class App:
     def build(cls, settings: Settings) -> App:
         """Everything opened and put together, not yet started."""
         registry = open_registry(settings)
+        if registry.audit is not None:
+            registry.audit.require()
         background = Background(registry, is_worker=settings.server.worker)
         app = cls(registry, Face(registry), background)
         app.face.lifespan = app.lifespan

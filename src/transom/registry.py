@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from transom.audit import AuditLog
     from transom.auth.authenticator import Authenticator
     from transom.cache import CacheFolder
     from transom.catalog import Catalog
@@ -34,6 +35,8 @@ class Registry:
     """None where the cache is switched off."""
     process_id: str
     announces_stores: bool
+    audit: AuditLog | None = None
+    """None where nothing is noted."""
     work_waits: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a task was remembered, so that the worker of this process looks at once."""
     cache_waits: asyncio.Event = field(default_factory=asyncio.Event)

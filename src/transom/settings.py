@@ -440,6 +440,18 @@ class Compute(Group, frozen=True):
     ] = ""
 
 
+class Audit(Group, frozen=True):
+    """The audit log: what was changed or refused, by whom."""
+
+    path: Annotated[
+        str,
+        doc(
+            "File that gets a line of JSON (CADF) for each request that changes something or is "
+            "refused. Empty: none."
+        ),
+    ] = ""
+
+
 class Metrics(Group, frozen=True):
     """Prometheus metrics."""
 
@@ -461,6 +473,7 @@ class Settings(Group, frozen=True):
     signatures: SignatureSettings = SignatureSettings()
     cache: Cache = Cache()
     compute: Compute = Compute()
+    audit: Audit = Audit()
     metrics: Metrics = Metrics()
     data: str = "data"
 

@@ -16,6 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from transom.api import problems
+from transom.api.auditing import Auditor, Watch
 from transom.api.call import AT_COMPUTE_BIND, Call
 from transom.api.compression import compress
 from transom.api.compute.versions import version_choices
@@ -26,9 +27,11 @@ from transom.api.route import Face as FaceName
 from transom.api.route import Route
 from transom.api.routes import routes_for
 from transom.errors import (
+    ImageNotFound,
     Invalid,
     MethodNotAllowed,
     PathNotFound,
+    PolicyRefused,
     ProjectMismatch,
     RequestIdTooLong,
     TransomError,
@@ -59,6 +62,7 @@ class Face:
         routes = routes_for(settings)
         self._registry = registry
         self._gzip_bytes_min = settings.server.gzip_bytes_min
+        self._auditor = None if registry.audit is None else Auditor(registry.audit)
         self._proxies = TrustedProxies(settings.server.trusted_proxies)
         self._running: set[asyncio.Task[object]] = set()
         self.lifespan: Lifespan | None = None
@@ -98,25 +102,38 @@ class Face:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         inbox = _Inbox(receive, Headers(scope=scope))
         call = Call(scope, inbox.receive, self._registry, self._proxies)
+        if self._auditor is None:
+            await self._respond(call, inbox, send)
+            return
+        watch = Watch(send)
+        try:
+            watch.failure = await self._respond(call, inbox, watch.send)
+        finally:
+            self._auditor.note(call, watch)
+
+    async def _respond(self, call: Call, inbox: _Inbox, send: Send) -> TransomError | None:
+        """Answer the request; gives what it failed with."""
+        scope = call.request.scope
         state = _Sent(send)
         failure: TransomError | None = None
         try:
             response = await self._answer(call)
             self._sign(call, response)
             await compress(response, call.request.headers, self._gzip_bytes_min)
-            await response(scope, receive, state.send)
+            await response(scope, inbox.raw, state.send)
         except TransomError as error:
             failure = error
         except Exception:  # noqa: BLE001 - the border: whatever escapes becomes a 500 and a log line
             _log.exception("request.failed", path=scope["path"])
         else:
-            return
+            return None
         if state.started:
             # The status line is out: ending the connection is the only way left to tell.
             raise ConnectionAbortedError("the answer broke off after its first byte")
         await inbox.drain(call.request.headers)
         response = self._problem(call, failure)
-        await response(scope, receive, send)
+        await response(scope, inbox.raw, send)
+        return failure
 
     def _problem(self, call: Call, failure: TransomError | None) -> Response:
         challenge = self._registry.identity.www_authenticate.replace("{base}", call.base_url)
@@ -229,9 +246,18 @@ class Face:
         if route.face == "service":
             call.request_id = ""
         elif route.action is not None:
-            # Before any image is looked up: tokens of the wrong scope learn nothing (errors §5).
-            self._registry.policy.check_scope(call.actor, route.action)
+            self._check_scope(call, route.action)
         return await route.handler(call)
+
+    def _check_scope(self, call: Call, rule: str) -> None:
+        # Before any image is looked up: tokens of the wrong scope learn nothing (decision 31).
+        try:
+            self._registry.policy.check_scope(call.actor, rule)
+        except PolicyRefused:
+            image_id = call.params.get("image_id")
+            if image_id is None:
+                raise
+            raise ImageNotFound(image_id) from None
 
     async def _caller(self, headers: Headers) -> Actor:
         identity = self._registry.identity
@@ -289,16 +315,16 @@ def _allowed(routes: dict[str, Route]) -> tuple[str, ...]:
 class _Inbox:
     """Remembers whether the body has been read to its end."""
 
-    __slots__ = ("_receive", "is_read")
+    __slots__ = ("is_read", "raw")
 
     def __init__(self, receive: Receive, headers: Headers) -> None:
-        self._receive = receive
+        self.raw = receive
         self.is_read = headers.get("content-length", "0") == "0" and (
             "transfer-encoding" not in headers
         )
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        message = await self.raw()
         if message["type"] != "http.request" or not message.get("more_body"):
             self.is_read = True
         return message

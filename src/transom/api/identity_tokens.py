@@ -34,6 +34,7 @@ from transom.errors import (
     NotFound,
     Unauthenticated,
 )
+from transom.model.actor import Actor
 from transom.model.identity import DOMAIN_ID, DOMAIN_NAME
 
 NOBODY = UserReference()
@@ -42,7 +43,10 @@ NOBODY = UserReference()
 async def token_create(call: Call) -> Response:
     """`POST /v3/auth/tokens`: log in."""
     request = await read(call, bodies.AuthRequest)
-    verdict = await identity_of(call).log_in(_login(request.auth), call.client_address)
+    login = _login(request.auth)
+    call.actor = _claimed(login)
+    verdict = await identity_of(call).log_in(login, call.client_address)
+    call.actor = verdict.actor
     shown = views.token(call, verdict, with_catalog=first(call, "nocatalog") is None)
     return answer(shown, 201, {"x-subject-token": verdict.token})
 
@@ -150,6 +154,14 @@ def _login(auth: bodies.Auth) -> Login:
                     "application_credential."
                 )
     return Login(tuple(proofs), _scope(auth.scope))
+
+
+def _claimed(login: Login) -> Actor:
+    """Whom a login speaks of, which is not proven yet: for the audit log."""
+    for proof in login.proofs:
+        if isinstance(proof, Password):
+            return Actor(user_id=proof.user.id, user_name=proof.user.name)
+    return Actor()
 
 
 def _user(user: bodies.UserReference) -> UserReference:

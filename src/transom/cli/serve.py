@@ -123,6 +123,8 @@ async def _serve(settings: Settings) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
+    if app.registry.audit is not None:
+        loop.add_signal_handler(signal.SIGHUP, app.registry.audit.reopen)
     try:
         await app.start()
         if settings.server.tls_certificate:
