@@ -26,6 +26,7 @@ from transom.stores import DRIVERS
 HERE = Path(__file__).parent
 WAITING = HERE / "waiting.txt"
 SKIPPED = HERE / "skipped.txt"
+DIFFERS = HERE / "differs.txt"
 RUN_SECONDS = 3600
 REGION = "RegionOne"
 
@@ -349,19 +350,23 @@ def listed(path: Path) -> dict[re.Pattern[str], str]:
 
 def judge(setting: Setting, outcomes: dict[str, dict[str, str]]) -> list[str]:
     """What is not as it should be: failures and skips that no list excuses, and successes of tests
-    that are said to wait."""
-    waiting, skipped = listed(WAITING), listed(SKIPPED)
+    that are said to wait, or to expect something else."""
+    excused = {WAITING: listed(WAITING), DIFFERS: listed(DIFFERS)}
+    skipped = listed(SKIPPED)
     wrong = []
     for name, outcome in sorted(outcomes.items()):
         full = f"{setting.name}: {name}"
-        waits = any(pattern.search(full) for pattern in waiting)
+        lists = [
+            path.name
+            for path, patterns in excused.items()
+            if any(pattern.search(full) for pattern in patterns)
+        ]
         if outcome["status"] == "success":
-            if waits:
-                wrong.append(f"{full} passes now: take it off {WAITING.name}")
+            wrong += [f"{full} passes now: take it off {name}" for name in lists]
         elif outcome["status"] == "skip":
-            if not waits and not any(pattern.search(full) for pattern in skipped):
+            if not lists and not any(pattern.search(full) for pattern in skipped):
                 wrong.append(f"{full} was skipped\n{outcome['said'][-500:]}")
-        elif not waits:
+        elif not lists:
             wrong.append(f"{full}: {outcome['status']}\n{outcome['said'][-1500:]}")
     return wrong
 
