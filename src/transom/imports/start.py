@@ -12,6 +12,7 @@ from transom.errors import FormatsUnset, StatusConflict
 from transom.images.change import refuse_anonymous
 from transom.images.clock import now
 from transom.imports import open_method
+from transom.imports.plugins import target_format
 from transom.imports.request import ImportRequest, missing_stores
 from transom.model.actor import Actor
 from transom.model.image import Image, Status
@@ -29,7 +30,7 @@ async def start_import(
     there is nothing to do, because every store holds the image already.
 
     Raises ImageNotFound, PolicyRefused, StatusConflict, FormatsUnset, ImageLocked, NothingStaged,
-    InvalidBody, UrlRefused, QuotaExceeded, IdentityUnavailable.
+    InvalidBody, UrlRefused, StoresDisagree, QuotaExceeded, IdentityUnavailable.
     """
     refuse_anonymous(actor)
     method = open_method(request.method)
@@ -44,6 +45,9 @@ async def start_import(
     stores = missing_stores(registry, request, image) if copies else request.stores
     if not stores:
         return None
+    if not copies:
+        # One image has one format, so stores that want different ones are refused now.
+        target_format(registry.settings, stores)
     allowance = await registry.limits.allowance(image.owner)
     moment = now()
     task = Task(

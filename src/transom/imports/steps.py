@@ -29,7 +29,8 @@ from transom.images.intake import Taken, measure, take_in
 from transom.imports import expiry, open_method
 from transom.imports.legacy import create_image
 from transom.imports.onward import Onward
-from transom.imports.plugin import Material
+from transom.imports.original import original_properties
+from transom.imports.plugin import Material, Plugin
 from transom.imports.plugins import open_plugins
 from transom.imports.run import PASSING, Run, source_of, stores_of
 from transom.imports.workbench import Bench
@@ -61,7 +62,7 @@ def steps_of(settings: Settings, task: Task) -> list[str]:
     if method.fetches:
         names.append("fetch")
     if method.needs is not Status.ACTIVE:
-        plugins = [plugin.name for plugin in open_plugins(settings)]
+        plugins = [plugin.name for plugin in open_plugins(settings, stores_of(task))]
         if plugins:
             names.append("verify")
             names += [f"plugin:{name}" for name in plugins]
@@ -122,12 +123,13 @@ async def _verify(run: Run) -> None:
         progress=lambda done: run.report("verifying", done, material.size_bytes),
     )
     _hold_to(expected, digests)
-    original = {
-        "algorithm": algorithm,
-        "value": digests[algorithm],
-        "size_bytes": material.size_bytes,
-    }
-    await run.keep(original=original, arrived=material.key, material=msgspec.to_builtins(material))
+    original = {"algorithm": algorithm, "value": digests[algorithm]}
+    arrived = msgspec.to_builtins(material)
+    await run.keep(original=original, arrived=arrived, material=arrived)
+
+
+def _plugins(run: Run) -> tuple[Plugin, ...]:
+    return open_plugins(run.registry.settings, stores_of(run.task))
 
 
 async def _plugin(run: Run, name: str) -> None:
@@ -136,7 +138,7 @@ async def _plugin(run: Run, name: str) -> None:
         raise DataNotFound(run.image_id)
     if name in run.notes.get("plugged", ()):
         return
-    plugin = next(each for each in open_plugins(run.registry.settings) if each.name == name)
+    plugin = next(each for each in _plugins(run) if each.name == name)
     bench = Bench(run, await run.image())
     done = await plugin.run(bench, material)
     await run.keep(
@@ -279,8 +281,9 @@ async def _pieces(reader: Reader) -> AsyncIterator[bytes]:
 def _changes(run: Run, material: Material) -> dict[str, Any]:
     properties = dict(material.properties)
     original = run.notes.get("original")
-    if original is not None and run.notes.get("plugged"):
-        properties |= _original_properties(run, material, original)
+    if original is not None:
+        came = msgspec.convert(run.notes["arrived"], Material)
+        properties |= original_properties(came, material, original["algorithm"], original["value"])
     return {
         "disk_format": material.disk_format,
         "container_format": material.container_format,
@@ -298,16 +301,6 @@ def _before(image: Image, changes: dict[str, Any]) -> dict[str, Any]:
         "properties": {
             name: image.properties[name] for name in brought if name in image.properties
         },
-    }
-
-
-def _original_properties(run: Run, material: Material, original: dict[str, Any]) -> dict[str, str]:
-    if material.key == run.notes.get("arrived"):
-        return {}
-    return {
-        "original_hash_algo": original["algorithm"],
-        "original_hash_value": original["value"],
-        "original_size": str(original["size_bytes"]),
     }
 
 
