@@ -120,7 +120,7 @@ def test_tokens_of_another_scope_are_told_the_same_about_every_image(
 ) -> None:
     told = {image_verdict(POLICY, PERSONA[name], rule, visibility) for rule in IMAGE_RULES}
 
-    assert told == {"403"}
+    assert told == {"404"}
 
 
 # --- the command ---

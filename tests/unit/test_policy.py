@@ -152,8 +152,9 @@ def test_tokens_without_a_project_are_refused_whatever_their_roles(actor: Actor)
 
     with pytest.raises(PolicyRefused):
         rules.check(actor, "get_images", {"project_id": actor.project_id})
-    with pytest.raises(PolicyRefused):
-        rules.check_image(actor, "get_image", image("public"))
+    for rule in ("get_image", "modify_image"):
+        with pytest.raises(ImageNotFound):
+            rules.check_image(actor, rule, image("public"))
     with pytest.raises(PolicyRefused):
         rules.check_scope(actor)
     assert rules.visible(actor, [image("public")]) == []

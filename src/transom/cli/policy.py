@@ -113,7 +113,8 @@ def _refusal(policy: Policy, actor: Actor, rule: str, image: Image) -> str:
     try:
         policy.check_scope(actor, rule)
     except PolicyRefused:
-        return "refused: the rule needs a token that is scoped to a project"
+        how = "refused with 404" if rule in IMAGE_RULES else "refused"
+        return f"{how}: the rule needs a token that is scoped to a project"
     if rule not in IMAGE_RULES:
         return "" if policy.allows_image(actor, rule, image) else "refused"
     if not reachable(actor, image):

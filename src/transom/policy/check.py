@@ -82,12 +82,11 @@ class Policy:
         """As `allows_image`, but raises.
 
         ImageNotFound when the actor may not even see the image, so that a refusal never tells
-        that an image exists (API §1.4); else PolicyRefused. A token of the wrong scope is refused
-        as such: it is refused for every image alike (errors §5).
+        that an image exists (API §1.4); else PolicyRefused. For a token of the wrong scope there
+        are no images.
         """
         if self.allows_image(actor, rule, image):
             return
-        self.check_scope(actor, rule)
         if rule == "get_image" or not self.allows_image(actor, "get_image", image):
             raise ImageNotFound(image.id)
         raise PolicyRefused(rule)

@@ -138,7 +138,6 @@ def image_verdict(policy: Policy, persona: Persona, rule: str, visibility: Visib
     actor = policy.recognise(persona.actor)
     image = example(visibility, persona)
     try:
-        policy.check_scope(actor, rule)
         if not reachable(actor, image):
             return HIDDEN
         policy.check_image(actor, rule, image)

@@ -298,7 +298,7 @@ def _expected(call: Call, persona: Persona, visibility: Visibility, status: str)
 
 def _not_shared(call: Call, persona: Persona, visibility: Visibility) -> int:
     if persona.actor.system_scope or persona.actor.domain_id:
-        return 403
+        return 404
     own = persona.actor.project_id == OWNER_PROJECT or persona.name == "admin"
     if visibility is Visibility.PRIVATE and not own:
         return 404
@@ -408,7 +408,7 @@ def test_a_token_of_another_scope_learns_nothing_of_what_exists(world: World, na
         existing, absent = (
             call.send(world.clients[name], image, persona) for image in (private, str(uuid.uuid4()))
         )
-        assert existing.status_code == absent.status_code == 403, call.rule
+        assert existing.status_code == absent.status_code == 404, call.rule
         assert _without_ids(existing) == _without_ids(absent)
 
 
