@@ -689,6 +689,26 @@ async def test_data_on_its_way_to_staging_counts_there_and_not_in_stores(catalog
     assert refused.value.attempted == 70 + 30 + 5 + 6 + 1
 
 
+async def test_staged_data_counts_as_one_copy_until_it_has_its_first_location(
+    catalog: Catalog,
+) -> None:
+    for status in (Status.UPLOADING, Status.IMPORTING):
+        await catalog.images.create(an_image(status=status, size=20))
+    located = (a_location("first"), a_location("second"))
+    await catalog.images.create(an_image(status=Status.IMPORTING, size=20, locations=located))
+    new = await uploading(catalog, "new")
+    with pytest.raises(QuotaExceeded) as refused:
+        await reserve(catalog, new, "new", 21, at_most(100))
+    assert refused.value.attempted == 20 + 20 + 2 * 20 + 21
+    assert await reserve(catalog, new, "new", 20, at_most(100)) == 20
+    with pytest.raises(QuotaExceeded) as refused:
+        await reserve(catalog, new, "new", 61, at_most(100, "stored"))
+    assert refused.value.attempted == 2 * 20 + 61, "limits of stored data count no other"
+    await catalog.tasks.refuse_more("mine", 40, at_most(120))
+    with pytest.raises(QuotaExceeded):
+        await catalog.tasks.refuse_more("mine", 41, at_most(120))
+
+
 async def test_data_of_unknown_size_may_pass_an_inexact_limit_last_of_all(
     catalog: Catalog,
 ) -> None:
