@@ -21,6 +21,7 @@ from tests.interop.metadefs.shipped import shipped_files
 from tests.interop.tempest import manifest
 from tests.support import postgres
 from tests.support.server import Config, ServerProcess, merged
+from tests.support.web import allowing
 from transom.stores import DRIVERS
 
 HERE = Path(__file__).parent
@@ -71,8 +72,8 @@ hashing_algorithm = sha512
 [image-feature-enabled]
 import_image = {everything}
 os_glance_reserved = true
-manage_locations = {everything}
-http_store_enabled = {everything}
+manage_locations = {locations}
+http_store_enabled = {locations}
 store_weight_enabled = {everything}
 image_conversion = {everything}
 image_format_enforcement = {formats}
@@ -107,6 +108,8 @@ class Setting:
     hashes: bool = True
     nova: bool = False
     snapshots: bool = False
+    locations: bool = False
+    """One store takes data; images can lie on web servers besides."""
     manifest: bool = False
     """tempest has a list of images, good and bad, to try."""
 
@@ -124,6 +127,7 @@ FORMATS = Setting("formats", {}, everything=True, nova=True, manifest=True)
 COMPUTE = Setting("compute", {}, nova=True)
 """Nova is said to be there; nobody has a server."""
 COMPUTE_WITH_SNAPSHOTS = Setting("compute-with-snapshots", {}, nova=True, snapshots=True)
+LOCATIONS = Setting("locations", {}, locations=True)
 LIMITS = Setting("limits", {"identity": {"keystone": {"use_limits": True}}}, everything=True)
 """Keystone keeps the limits of projects."""
 
@@ -173,6 +177,8 @@ class Deployment:
         }
         if setting.everything:
             config = merged(config, _everything(folder / "shared"))
+        if setting.locations:
+            config = merged(config, allowing())
         config = merged(config, setting.config)
         self.server = ServerProcess(folder / "transom", config).start()
         # tempest takes it for granted that there are resource types.
@@ -185,8 +191,9 @@ class Deployment:
         _offer(cloud, "compute", "nova", f"{self.server.url}/compute/v2.1")
         _limit(cloud, image)
         if setting.everything:
-            self.replica = ServerProcess(folder / "replica", config)
-            # What waits for its import lies there: replicas share it.
+            # Replicas share what waits for its import, and each has a cache of its own.
+            own = {"cache": {"path": str(folder / "replica-cache")}}
+            self.replica = ServerProcess(folder / "replica", merged(config, own))
             self.replica.data = self.server.data
             self.replica.start()
             _offer(cloud, "image_remote", "glance_remote", self.replica.url)
@@ -259,6 +266,7 @@ class Deployment:
                 source=self.source.url,
                 more="\n".join(more),
                 everything=str(setting.everything).lower(),
+                locations=str(setting.everything or setting.locations).lower(),
                 formats=str(setting.formats).lower(),
                 hashes=str(setting.hashes).lower(),
                 nova=str(setting.nova).lower(),
