@@ -84,8 +84,8 @@ def test_glanceclient_adds_a_location_with_validation_data(located: Cloud, url: 
         image_id, url, {"os_hash_algo": "sha512", "os_hash_value": SHA512}
     )
     assert until_active(demo, image_id)["os_hash_value"] == SHA512
-    listed, _ = admin.images.get_image_locations(image_id)
-    assert listed == [{"url": url, "metadata": {}}]
+    listed = admin.images.get_image_locations(image_id)
+    assert list(listed) == [{"url": url, "metadata": {}}]
     assert b"".join(demo.images.data(image_id)) == DATA
     with pytest.raises(exc.HTTPConflict):
         demo.images.add_image_location(image_id, url)

@@ -14,6 +14,7 @@ from tests.interop.tempest.harness import (
     ENFORCING,
     FORMATS,
     LIMITS,
+    LOCATIONS,
     SETTINGS,
     Deployment,
     Setting,
@@ -36,6 +37,7 @@ COMPUTE_IMAGES = (
 """The tests of the image view that need no server."""
 COMPUTE_DELETES = r"^tempest\.api\.compute\.images.*ImagesDeleteNegativeTestJSON"
 UNIFIED_LIMITS = r"^tempest\.scenario\.test_unified_limits"
+LOCATION = r"LocationImportTest|ImageLocations|HashCalculationRemoteDeletionTest"
 IMAGE_FORMATS = r"ImagesFormatTest\.test_accept"
 IN_FULL = os.environ.get("TRANSOM_TEMPEST") == "full"
 KEPT = os.environ.get("TRANSOM_TEMPEST_KEEP", "")
@@ -88,3 +90,7 @@ def test_images_of_every_format_are_taken_or_refused(tmp_path: Path) -> None:
 
 def test_limits_of_keystone_are_kept(tmp_path: Path) -> None:
     run(tmp_path, LIMITS, UNIFIED_LIMITS)
+
+
+def test_locations_pass_where_one_store_takes_data(tmp_path: Path) -> None:
+    run(tmp_path, LOCATIONS, LOCATION)
