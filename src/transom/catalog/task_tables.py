@@ -81,10 +81,6 @@ staged = Table(
 Index("ix_tasks_created_at", tasks.c.created_at, tasks.c.id)
 Index("ix_tasks_image_id", tasks.c.image_id, tasks.c.created_at)
 Index("ix_tasks_expires_at", tasks.c.expires_at)
-Index(
-    "ix_tasks_unfinished",
-    tasks.c.created_at,
-    sqlite_where=tasks.c.status.in_(["pending", "processing"]),
-    postgresql_where=tasks.c.status.in_(["pending", "processing"]),
-)
+# A condition on the index would load the PostgreSQL dialect at every start, with SQLite too.
+Index("ix_tasks_status", tasks.c.status, tasks.c.created_at)
 Index("ix_task_objects_task_id", task_objects.c.task_id)

@@ -67,15 +67,8 @@ def upgrade() -> None:
         sa.Column("staged_at", MOMENT, nullable=False),
         sa.CheckConstraint("size_bytes >= 0", name="size_bytes"),
     )
-    unfinished = sa.text("status IN ('pending', 'processing')")
     op.create_index("ix_tasks_created_at", "tasks", ["created_at", "id"])
     op.create_index("ix_tasks_image_id", "tasks", ["image_id", "created_at"])
     op.create_index("ix_tasks_expires_at", "tasks", ["expires_at"])
-    op.create_index(
-        "ix_tasks_unfinished",
-        "tasks",
-        ["created_at"],
-        sqlite_where=unfinished,
-        postgresql_where=unfinished,
-    )
+    op.create_index("ix_tasks_status", "tasks", ["status", "created_at"])
     op.create_index("ix_task_objects_task_id", "task_objects", ["task_id"])
