@@ -23,7 +23,7 @@ class FakeKeystone:
     """Answers logins and questions about tokens, well or badly.
 
     Every token that starts with `good` is valid and belongs to the project named by the rest of
-    it. `login` and `validate` hold the present manners of the two calls.
+    it; `bare` ones have no role there. `login` and `validate` hold the present manners of the two calls.
     """
 
     def __init__(self) -> None:
@@ -166,6 +166,8 @@ class FakeKeystone:
             return 404, _error(404), ""
         if subject.startswith("good") or subject in self.own_tokens:
             return 200, self._token(subject.removeprefix("good"), ["member", "reader"]), subject
+        if subject.startswith("bare"):
+            return 200, self._token(subject.removeprefix("bare"), []), subject
         if subject.startswith("ended") and expired:
             return 200, self._token("late", ["member"], seconds=-100), subject
         if subject.startswith("service"):
