@@ -11,6 +11,7 @@ import inspect
 import json
 import re
 import sys
+import typing
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -89,13 +90,22 @@ def configuration() -> str:
     return page
 
 
+def _named_below(kind: Any) -> Any:
+    """The group under each name of a table, for `stores` and for a table of groups alike."""
+    if kind is settings.Stores:
+        return settings.StoreSettings
+    return typing.get_args(kind)[1] if typing.get_origin(kind) is dict else None
+
+
 def _group_words(group: str) -> str:
     kind: Any = settings.Settings
+    above: Any = None
     for part in group.split("."):
         if part == "NAME":
-            kind = settings.StoreSettings
+            kind = above
             break
         field = next(field for field in msgspec.structs.fields(kind) if field.name == part)
+        above = _named_below(field.type)
         kind = field.type.__origin__ if hasattr(field.type, "__origin__") else field.type
     return inspect.getdoc(kind) or ""
 

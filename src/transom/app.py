@@ -20,8 +20,10 @@ from transom.auth import open_authenticator
 from transom.cache import CacheFolder
 from transom.catalog import Catalog
 from transom.errors import TransomError
+from transom.events import Events
+from transom.events.delivery import Delivery
 from transom.images.caching import keep_cache
-from transom.images.sweep import join, sweep
+from transom.images.sweep import join, living_processes, sweep
 from transom.imports.engine import Engine
 from transom.imports.work import sweep_tasks
 from transom.policy import Policy
@@ -56,6 +58,7 @@ def open_registry(settings: Settings) -> Registry:
         cache=_open_cache(settings),
         process_id=uuid.uuid4().hex,
         announces_stores=settings.announces_stores(),
+        events=Events.open(settings, catalog),
         audit=AuditLog(Path(settings.audit.path)) if settings.audit.path else None,
     )
 
@@ -73,6 +76,7 @@ class Background:
     is_worker: bool
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     worker: Engine | None = None
+    delivery: Delivery | None = None
 
     async def start(self) -> None:
         """Write the first lease, then begin."""
@@ -86,11 +90,26 @@ class Background:
         if self.is_worker:
             self.worker = Engine(self.registry)
             await self.worker.start()
+            await self._deliver()
+
+    async def _deliver(self) -> None:
+        registry = self.registry
+        if registry.events.is_on:
+            self.delivery = Delivery(
+                registry.settings,
+                registry.catalog,
+                registry.events,
+                registry.process_id,
+                lambda: living_processes(registry),
+            )
+            await self.delivery.start()
 
     async def stop(self) -> None:
         """End it, and close every part of the registry."""
         if self.worker is not None:
             await self.worker.stop()
+        if self.delivery is not None:
+            await self.delivery.stop()
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from transom.auth.authenticator import Authenticator
     from transom.cache import CacheFolder
     from transom.catalog import Catalog
+    from transom.events import Events
     from transom.policy import Policy
     from transom.policy.protections import Protections
     from transom.quotas import Limits
@@ -35,6 +36,7 @@ class Registry:
     """None where the cache is switched off."""
     process_id: str
     announces_stores: bool
+    events: Events
     audit: AuditLog | None = None
     """None where nothing is noted."""
     work_waits: asyncio.Event = field(default_factory=asyncio.Event)

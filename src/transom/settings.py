@@ -8,6 +8,7 @@ seconds. `transom config show` prints the effective values with secrets masked.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import ipaddress
 import json
@@ -452,6 +453,76 @@ class Audit(Group, frozen=True):
     ] = ""
 
 
+class Webhook(Group, frozen=True):
+    """One receiver of events as CloudEvents: `[notifications.webhooks.NAME]`."""
+
+    url: Annotated[
+        str,
+        doc("Where events are posted to. It may be private: it is the operator's own."),
+    ] = ""
+    secret: Annotated[
+        str,
+        doc(
+            "Key that what is posted is signed with (HMAC-SHA256): `whsec_` and base64, or any text.",
+            secret=True,
+        ),
+    ] = ""
+    events: Annotated[
+        tuple[str, ...],
+        doc("Names or groups of events to post: `image.create`, `image`, `task`. Empty: all."),
+    ] = ()
+
+
+class Amqp(Group, frozen=True):
+    """The message bus that gets events as Glance sends them; needs the extra `notifications`."""
+
+    url: Annotated[
+        str,
+        doc(
+            "oslo.messaging's transport URL: `rabbit://user:password@host:5672/`. Empty: none.",
+            secret=True,
+        ),
+    ] = ""
+    topics: Annotated[
+        tuple[str, ...],
+        doc("Topics; an event goes to the queue `TOPIC.info` or `TOPIC.error` of each."),
+    ] = ("notifications",)
+    publisher_id: Annotated[str, doc("What events say they come from.")] = "image.localhost"
+    exchange: Annotated[str, doc("The exchange that events go through.")] = "glance"
+    envelope: Annotated[
+        bool, doc("Wrap events as oslo.messaging's driver `messagingv2` does; false: `messaging`.")
+    ] = True
+    events: Annotated[tuple[str, ...], doc("Names or groups of events to send. Empty: all.")] = ()
+
+
+class Notifications(Group, frozen=True):
+    """Events: what is told to others. Nothing is, and nothing is slower for it, without a target."""
+
+    disabled: Annotated[
+        tuple[str, ...],
+        doc(
+            "Names or groups of events that nobody is told of: `image.send`, `image.member`, `task`."
+        ),
+    ] = ()
+    timeout_seconds: Annotated[
+        Annotated[float, msgspec.Meta(gt=0, le=60)],
+        doc("Longest time that a receiver may take for one event, in seconds."),
+    ] = 10.0
+    tries_max: Annotated[
+        Annotated[int, msgspec.Meta(ge=1)],
+        doc("How often an event is tried before it is laid aside for `transom events`."),
+    ] = 16
+    retry_seconds: Annotated[
+        Annotated[float, msgspec.Meta(gt=0)],
+        doc("Pause before the second try, in seconds. It doubles with each further one."),
+    ] = 1.0
+    retry_seconds_max: Annotated[
+        Annotated[float, msgspec.Meta(gt=0)], doc("Longest pause between two tries, in seconds.")
+    ] = 3600.0
+    webhooks: dict[str, Webhook] = msgspec.field(default_factory=dict)
+    amqp: Annotated[Amqp, doc("See `[notifications.amqp]`.")] = Amqp()
+
+
 class Metrics(Group, frozen=True):
     """Prometheus metrics."""
 
@@ -473,6 +544,7 @@ class Settings(Group, frozen=True):
     signatures: SignatureSettings = SignatureSettings()
     cache: Cache = Cache()
     compute: Compute = Compute()
+    notifications: Notifications = Notifications()
     audit: Audit = Audit()
     metrics: Metrics = Metrics()
     data: str = "data"
@@ -588,6 +660,14 @@ def _gather_options(store: dict[str, Any]) -> dict[str, Any]:
     return kept | ({"options": options} if options else {})
 
 
+def _each_of(kind: Any) -> type[Group] | None:
+    """The group that stands under each name of a table of groups."""
+    if typing.get_origin(kind) is not dict:
+        return None
+    each = typing.get_args(kind)[1]
+    return each if isinstance(each, type) and issubclass(each, Group) else None
+
+
 def _plain(kind: Any) -> Any:
     while typing.get_origin(kind) is Annotated:
         kind = typing.get_args(kind)[0]
@@ -602,9 +682,10 @@ def _read_texts(tree: dict[str, Any], kind: type[msgspec.Struct]) -> None:
         if isinstance(value, dict):
             if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct):
                 _read_texts(value, wanted)
-            elif key == "named":
-                for store in value.values():
-                    _read_texts(store, StoreSettings)
+            elif (each := _each_of(wanted)) is not None:
+                for named in value.values():
+                    if isinstance(named, dict):
+                        _read_texts(named, each)
         elif isinstance(value, str):
             if typing.get_origin(wanted) is tuple:
                 item = _plain(typing.get_args(wanted)[0])
@@ -626,6 +707,7 @@ def _scalar(text: str, wanted: Any) -> object:
 def _explain(wrong: msgspec.ValidationError, tree: dict[str, Any]) -> str:
     text, _, path = str(wrong).partition(" - at `$")
     key = path.rstrip("`").lstrip(".").replace("stores.named[...]", "stores.<name>")
+    key = key.replace("webhooks[...]", "webhooks.<name>")
     value: Any = tree
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
@@ -702,6 +784,7 @@ def _check(settings: Settings) -> None:
             )
     _check_images(settings)
     _check_imports(settings.imports)
+    _check_notifications(settings.notifications)
     scheme = settings.database.url.partition(":")[0]
     if scheme not in ("sqlite", "postgresql"):
         raise ConfigurationError(
@@ -763,6 +846,39 @@ def _check_imports(imports: Imports) -> None:
         )
 
 
+def _check_notifications(notifications: Notifications) -> None:
+    for name, webhook in notifications.webhooks.items():
+        key = f"notifications.webhooks.{name}"
+        if not _STORE_NAME.fullmatch(name) or name == "amqp":
+            raise ConfigurationError(
+                f"{key}: a name has 1 to 64 letters, digits, dots, dashes or underscores, and is "
+                "not amqp."
+            )
+        if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s#]*)?", webhook.url):
+            raise ConfigurationError(
+                f"{key}.url: give an http or https URL without a user, a password or a fragment."
+            )
+        if not webhook.secret:
+            raise ConfigurationError(
+                f"{key}.secret: give a key, so that the receiver can tell events from forgeries."
+            )
+        if webhook.secret.startswith("whsec_"):
+            try:
+                base64.b64decode(webhook.secret.removeprefix("whsec_"), validate=True)
+            except ValueError as wrong:
+                raise ConfigurationError(
+                    f"{key}.secret: what follows whsec_ must be base64."
+                ) from wrong
+    amqp = notifications.amqp
+    if amqp.url and not re.fullmatch(r"[a-z][a-z0-9+]*://\S*", amqp.url):
+        raise ConfigurationError(
+            "notifications.amqp.url: give a transport URL, for example "
+            "rabbit://user:password@host:5672/."
+        )
+    if amqp.url and not amqp.topics:
+        raise ConfigurationError("notifications.amqp.topics is empty; name a topic.")
+
+
 def _is_host(text: str) -> bool:
     """True for a network, an address, and a name that cannot be taken for either."""
     try:
@@ -787,8 +903,9 @@ def _options_of(prefix: str, kind: type[Group]) -> Iterator[tuple[str, str, obje
         name = f"{prefix}.{field.name}"
         if isinstance(inner, type) and issubclass(inner, Group):
             yield from _options_of(name, inner)
-        elif field.name == "named":
-            yield from _options_of("stores.NAME", StoreSettings)
+        elif (each := _each_of(inner)) is not None:
+            table = prefix if field.name == "named" else name
+            yield from _options_of(f"{table}.NAME", each)
         else:
             info = msgspec.inspect.type_info(field.type)
             text, secret = "", False
@@ -819,8 +936,9 @@ def shown(settings: Settings) -> str:
     """The effective settings as TOML, secrets masked."""
     secrets = {name for name, _, _, _, secret in options() if secret}
     lines: list[str] = []
+    kinds: dict[str, str] = {}
 
-    def write(table: str, value: Group | StoreSettings) -> None:
+    def write(table: str, value: Group) -> None:
         lines.append(f"[{table}]")
         later: list[tuple[str, Group]] = []
         for field in msgspec.structs.fields(value):
@@ -828,8 +946,10 @@ def shown(settings: Settings) -> str:
             key = f"{table}.{field.name}"
             if isinstance(item, Group):
                 later.append((key, item))
-            elif field.name == "named":
-                later.extend((f"stores.{name}", store) for name, store in item.items())
+            elif _each_of(_plain(field.type)) is not None:
+                above = table if field.name == "named" else key
+                kinds.update({f"{above}.{name}": f"{above}.NAME" for name in item})
+                later.extend((f"{above}.{name}", each) for name, each in item.items())
             elif isinstance(item, dict) and field.name != "options":
                 lines.append(f"{field.name} = {_toml(item)}")
             elif isinstance(item, dict):
@@ -838,7 +958,7 @@ def shown(settings: Settings) -> str:
                     lines.append(f"{option} = {_toml('***' if hidden else setting)}")
             else:
                 text = _toml(item)
-                if key in secrets and item:
+                if f"{kinds.get(table, table)}.{field.name}" in secrets and item:
                     text = _toml(_masked(str(item)))
                 lines.append(f"{field.name} = {text}")
         lines.append("")

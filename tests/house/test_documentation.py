@@ -58,6 +58,8 @@ def _is_read(name: str) -> bool:
     places = [source]
     if group == "stores.NAME":
         holders, places = ["settings", "known"], [source / "stores", source / "imports/plugins"]
+    if group == "notifications.webhooks.NAME":
+        holders, places = ["webhook"], [source / "events"]
     read = re.compile(rf"(?<!\w)(?:{'|'.join(holders)})\.{key}\b")
     return any(
         read.search(text)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
@@ -13,7 +14,7 @@ from transom.api.call import Call, empty_response
 from transom.api.ranges import Span, is_unchanged, requested_span
 from transom.errors import IncompleteUpload, InvalidHeader, WrongContentType
 from transom.images.caching import open_through_cache
-from transom.images.download import find_data, preferred_stores
+from transom.images.download import find_data, preferred_stores, tell_sent
 from transom.images.upload import upload
 from transom.model.image import Image
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from transom.stores.store import Reader
 
 OCTETS = "application/octet-stream"
+Teller = Callable[[int], Awaitable[None]]
+"""Is told how many bytes of a download went out."""
 
 
 async def data_upload(call: Call) -> Response:
@@ -102,7 +105,16 @@ async def data_download(call: Call) -> Response:
     reader = await open_through_cache(
         call.registry, image, offset=span.first, length=span.length, prefer=prefer
     )
-    return DataResponse(reader, status, headers, span.length)
+    return DataResponse(reader, status, headers, span.length, _teller(call, image, span.length))
+
+
+def _teller(call: Call, image: Image, size_bytes: int) -> Teller | None:
+    """Who is told how many bytes went out; None when nobody is."""
+    if not call.registry.events.wants("image.send"):
+        return None
+    return lambda sent_bytes: tell_sent(
+        call.registry, call.actor, image, sent_bytes=sent_bytes, expected_bytes=size_bytes
+    )
 
 
 def _preferred(call: Call) -> list[str]:
@@ -126,14 +138,21 @@ class DataResponse(Response):
     media_type = OCTETS
 
     def __init__(
-        self, reader: Reader, status: int, headers: dict[str, str], size_bytes: int
+        self,
+        reader: Reader,
+        status: int,
+        headers: dict[str, str],
+        size_bytes: int,
+        tell: Teller | None = None,
     ) -> None:
         super().__init__(None, status, headers)
         self._reader = reader
         self._size_bytes = size_bytes
+        self._tell = tell
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send all of it. A failure after the first byte can only end the connection."""
+        left = self._size_bytes
         try:
             await send(
                 {
@@ -142,12 +161,13 @@ class DataResponse(Response):
                     "headers": self.raw_headers,
                 }
             )
-            left = self._size_bytes
             async for piece in self._reader:
-                left -= len(piece)
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
+                left -= len(piece)
             if left:
                 raise EOFError(f"the store gave {left} bytes too few")
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             await self._reader.close()
+            if self._tell is not None:
+                await asyncio.shield(asyncio.ensure_future(self._tell(self._size_bytes - left)))

@@ -18,6 +18,7 @@ from transom.catalog.locations import Locations
 from transom.catalog.members import Members
 from transom.catalog.metadef_loading import MetadefLoading
 from transom.catalog.metadefs import Metadefs
+from transom.catalog.outbox import Outbox
 from transom.catalog.processes import Processes
 from transom.catalog.tasks import Tasks
 from transom.settings import Settings
@@ -40,6 +41,7 @@ class Catalog:
         self.consistency = Consistency(engine)
         self.tasks = Tasks(engine)
         self.caches = Caches(engine)
+        self.outbox = Outbox(engine)
         self.locations = Locations(engine)
         self.identity = Identities(engine)
         self.metadefs = Metadefs(engine)

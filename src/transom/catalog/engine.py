@@ -13,7 +13,8 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -28,6 +29,11 @@ from transom.errors import CatalogUnavailable, ConfigurationError
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
+
+Follower = Callable[[Connection, Any], None]
+"""Goes on in a transaction with what its work gave."""
+
+_follower: ContextVar[Follower | None] = ContextVar("follower", default=None)
 
 logger = logging.getLogger("transom.catalog")
 
@@ -111,6 +117,9 @@ class Engine:
         A cancelled caller continues when the transaction was withdrawn or has ended, so whatever
         it does to clean up finds a settled state. Raises CatalogUnavailable.
         """
+        follower = _follower.get()
+        if follower is not None:
+            work = _followed(work, follower)
         return cast("T", await self._writes.run_to_the_end(work))
 
     def read_now(self, work: Work[T]) -> T:
@@ -150,6 +159,25 @@ class Engine:
         self._reads.close()
         self._reading.dispose()
         self._writing.dispose()
+
+
+@contextlib.contextmanager
+def followed_by(follower: Follower) -> Iterator[None]:
+    """Have every write of this task that begins inside followed, in its own transaction."""
+    token = _follower.set(follower)
+    try:
+        yield
+    finally:
+        _follower.reset(token)
+
+
+def _followed(work: Work[T], follower: Follower) -> Work[T]:
+    def both(connection: Connection) -> T:
+        result = work(connection)
+        follower(connection, result)
+        return result
+
+    return both
 
 
 def parse_url(url: str) -> URL:

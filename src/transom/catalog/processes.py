@@ -47,7 +47,7 @@ class Processes:
             renewed = connection.execute(
                 sa.update(processes)
                 .where(processes.c.process_id == process_id)
-                .values(beat_at=_now(connection))
+                .values(beat_at=clock(connection))
             )
             if renewed.rowcount:
                 return True
@@ -72,7 +72,7 @@ class Processes:
         """Ids of processes whose lease was last renewed longer ago than this."""
 
         def work(connection: Connection) -> list[str]:
-            limit = _now(connection) - dt.timedelta(seconds=older_than_seconds)
+            limit = clock(connection) - dt.timedelta(seconds=older_than_seconds)
             return list(
                 connection.execute(
                     sa.select(processes.c.process_id)
@@ -105,11 +105,11 @@ class Processes:
 
 
 def _join(connection: Connection, row: dict[str, Any]) -> None:
-    now = _now(connection)
+    now = clock(connection)
     connection.execute(sa.insert(processes), {**row, "joined_at": now, "beat_at": now})
 
 
-def _now(connection: Connection) -> dt.datetime:
+def clock(connection: Connection) -> dt.datetime:
     """The database's clock: one for all replicas. SQLite's is that of its only machine."""
     if connection.dialect.name == "postgresql":
         now: dt.datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()

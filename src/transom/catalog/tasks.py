@@ -94,7 +94,7 @@ class Tasks:
             sa.select(tasks).where(tasks.c.status.in_(_UNFINISHED)).order_by(tasks.c.created_at)
         )
         return await self._engine.read(
-            lambda connection: [_task_of(row) for row in connection.execute(statement).mappings()]
+            lambda connection: [task_of(row) for row in connection.execute(statement).mappings()]
         )
 
     async def expire(self, now: dt.datetime) -> int:
@@ -402,7 +402,7 @@ def _get(connection: Connection, task_id: str) -> Task:
     row = connection.execute(sa.select(tasks).where(tasks.c.id == task_id)).mappings().first()
     if row is None:
         raise TaskNotFound(task_id)
-    return _task_of(row)
+    return task_of(row)
 
 
 def _page(connection: Connection, query: TaskQuery) -> list[Task]:
@@ -429,7 +429,7 @@ def _page(connection: Connection, query: TaskQuery) -> list[Task]:
         statement = statement.where(place < after if query.is_descending else place > after)
     order = [key.desc(), tasks.c.id.desc()] if query.is_descending else [key, tasks.c.id]
     rows = connection.execute(statement.order_by(*order).limit(query.limit)).mappings()
-    return [_task_of(row) for row in rows]
+    return [task_of(row) for row in rows]
 
 
 def _marker(connection: Connection, key: Any, marker: str) -> Any:
@@ -763,7 +763,8 @@ def _object_of(row: Any) -> TaskObject:
     return TaskObject(task_id=row.task_id, store=row.store, key=row.key, token=row.token)
 
 
-def _task_of(row: Any) -> Task:
+def task_of(row: Any) -> Task:
+    """The task of a row of `tasks`."""
     return Task(
         id=row["id"],
         type=TaskType(row["type"]),

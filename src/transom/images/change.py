@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from transom.errors import AnonymousRefused, ImageChanged
+from transom.events.payloads import image_notice
 from transom.images.clock import now
 from transom.model.actor import Actor
 from transom.model.image import Image
@@ -38,9 +39,10 @@ async def change(
         if after is before:
             return before
         try:
-            return await registry.catalog.images.replace(
-                before, msgspec.structs.replace(after, updated_at=now())
-            )
+            with registry.events.telling(lambda made, _: [image_notice("image.update", made)]):
+                return await registry.catalog.images.replace(
+                    before, msgspec.structs.replace(after, updated_at=now())
+                )
         except ImageChanged:
             await asyncio.sleep(0.002 * attempt)
     raise ImageChanged(image_id)

@@ -11,6 +11,7 @@ from transom.errors import (
     ReadOnlyAttribute,
     ReservedAttribute,
 )
+from transom.events.payloads import image_notice
 from transom.images.attributes import BASE, HASHES, READ_ONLY, RESERVED, checked
 from transom.images.change import refuse_anonymous
 from transom.images.clock import now
@@ -56,7 +57,8 @@ async def create(registry: Registry, actor: Actor, attributes: dict[str, Any]) -
     registry.limits.properties(properties)
     registry.limits.tags(image.tags)
     allowance = await registry.limits.allowance(image.owner)
-    await registry.catalog.images.create(image, limit=allowance.images)
+    with registry.events.telling(lambda _, __: [image_notice("image.create", image)]):
+        await registry.catalog.images.create(image, limit=allowance.images)
     return image
 
 

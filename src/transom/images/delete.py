@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import structlog
 
+from transom.catalog.outbox import Look
 from transom.errors import ImageProtected, TransomError, UnknownStore
+from transom.events.payloads import image_notice
 from transom.images.caching import forget_cached
 from transom.images.change import refuse_anonymous
 from transom.images.clock import now
 from transom.model.actor import Actor
+from transom.model.event import Notice
 from transom.model.image import Image
 from transom.model.task import Staged
 from transom.registry import Registry
@@ -33,13 +37,25 @@ async def delete(registry: Registry, actor: Actor, image_id: str) -> None:
         raise ImageProtected(image_id)
     delayed = registry.settings.delete.delayed
     staged = await registry.catalog.tasks.staged(image_id)
-    before = await registry.catalog.images.delete(image_id, now=now(), delayed=delayed)
+    with registry.events.telling(_gone):
+        before = await registry.catalog.images.delete(image_id, now=now(), delayed=delayed)
     _log.info("image.deleted", image_id=image_id, delayed=delayed)
     if staged is not None:
         await asyncio.shield(_remove_staged(registry, staged))
     await forget_cached(registry, image_id)
     if not delayed:
         await asyncio.shield(_remove_data(registry, before))
+
+
+def _gone(before: Image, look: Look) -> list[Notice]:
+    """The image as it was, and that it is deleted."""
+    after = look.image(before.id)
+    if after is None:
+        return []
+    told = msgspec.structs.replace(
+        before, status=after.status, updated_at=after.updated_at, deleted_at=after.deleted_at
+    )
+    return [image_notice("image.delete", told)]
 
 
 async def _remove_staged(registry: Registry, staged: Staged) -> None:
@@ -64,6 +80,7 @@ async def _remove_data(registry: Registry, image: Image) -> None:
                 reason="the store is not configured any more; remove the object by hand",
             )
         except TransomError:
-            await registry.catalog.images.restore(image)
+            with registry.events.telling(lambda again, _: [image_notice("image.update", again)]):
+                await registry.catalog.images.restore(image)
             raise
         await registry.catalog.images.data_removed(image.id, location.key)

@@ -16,6 +16,7 @@ from transom.errors import (
     StoreUnavailable,
     TransomError,
 )
+from transom.events.payloads import sent_notice
 from transom.model.actor import Actor
 from transom.model.image import Image, Location, Status
 from transom.registry import Registry
@@ -36,6 +37,21 @@ async def find_data(registry: Registry, actor: Actor, image_id: str) -> Image:
         raise ImageDeactivated(image_id)
     registry.policy.check_image(actor, "download_image", image)
     return image
+
+
+async def tell_sent(
+    registry: Registry, actor: Actor, image: Image, *, sent_bytes: int, expected_bytes: int
+) -> None:
+    """Tell that the caller was sent so much of the data."""
+    await registry.events.tell(
+        sent_notice(
+            image,
+            sent_bytes=sent_bytes,
+            expected_bytes=expected_bytes,
+            project=actor.project_id,
+            user=actor.user_id,
+        )
+    )
 
 
 def preferred_stores(

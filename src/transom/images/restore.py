@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from transom.errors import DataNotFound, StoreFailed
+from transom.events.payloads import image_notice
 from transom.images.clock import now
 from transom.model.image import Image, Location
 from transom.registry import Registry
@@ -22,7 +23,8 @@ async def restore(registry: Registry, image_id: str) -> Image:
     for image, places in await registry.catalog.images.waiting(image_id=image_id):
         for place in places:
             await _require(registry, image, place)
-    image = await registry.catalog.images.undelete(image_id, now=now())
+    with registry.events.telling(lambda again, _: [image_notice("image.update", again)]):
+        image = await registry.catalog.images.undelete(image_id, now=now())
     _log.info("image.restored", image_id=image_id, status=str(image.status))
     return image
 

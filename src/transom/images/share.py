@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from transom.errors import InvalidBody, MemberNotFound, NotShared
+from transom.events.payloads import member_notice
 from transom.images.attributes import checked
 from transom.images.change import refuse_anonymous
 from transom.images.clock import now
@@ -26,7 +27,8 @@ async def add_member(registry: Registry, actor: Actor, image_id: str, member_id:
     registry.policy.check_image(actor, "add_member", image)
     moment = now()
     member = Member(image_id=image_id, member_id=member_id, created_at=moment, updated_at=moment)
-    await registry.catalog.members.add(member, registry.settings.limits.image_members_max)
+    with registry.events.telling(lambda _, __: [member_notice("image.member.create", member)]):
+        await registry.catalog.members.add(member, registry.settings.limits.image_members_max)
     return member
 
 
@@ -63,9 +65,10 @@ async def answer_offer(
     image = await _shared(registry, actor, image_id)
     registry.policy.check_image(actor, "modify_member", image)
     await _membership(registry, actor, image, member_id)
-    return await registry.catalog.members.set_status(
-        image_id, member_id, MemberStatus(status), now=now()
-    )
+    with registry.events.telling(lambda made, _: [member_notice("image.member.update", made)]):
+        return await registry.catalog.members.set_status(
+            image_id, member_id, MemberStatus(status), now=now()
+        )
 
 
 async def remove_member(registry: Registry, actor: Actor, image_id: str, member_id: str) -> None:
@@ -75,7 +78,14 @@ async def remove_member(registry: Registry, actor: Actor, image_id: str, member_
     """
     image = await _shared(registry, actor, image_id)
     registry.policy.check_image(actor, "delete_member", image)
-    await registry.catalog.members.remove(image_id, member_id)
+    if not registry.events.wants("image.member.delete"):
+        await registry.catalog.members.remove(image_id, member_id)
+        return
+    member, moment = await registry.catalog.members.get(image_id, member_id), now()
+    with registry.events.telling(
+        lambda _, __: [member_notice("image.member.delete", member, moment)]
+    ):
+        await registry.catalog.members.remove(image_id, member_id)
 
 
 async def _shared(

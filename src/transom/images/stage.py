@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import structlog
 
 from transom.errors import StatusConflict
+from transom.events.payloads import image_notice
 from transom.images.change import refuse_anonymous
 from transom.images.clock import now
 from transom.images.intake import receive
@@ -45,15 +46,16 @@ async def stage(
     allowance = await registry.limits.allowance(image.owner)
     key = new_key(image_id)
     writer = store.writer(key, size_hint=size_bytes)
-    image = await registry.catalog.images.begin_intake(
-        image_id,
-        kind="uploading",
-        store=store.name,
-        key=key,
-        token=writer.token,
-        process_id=registry.process_id,
-        limit=allowance.uploading,
-    )
+    with registry.events.telling(lambda begun, _: [image_notice("image.update", begun)]):
+        image = await registry.catalog.images.begin_intake(
+            image_id,
+            kind="uploading",
+            store=store.name,
+            key=key,
+            token=writer.token,
+            process_id=registry.process_id,
+            limit=allowance.uploading,
+        )
     try:
         async with writer:
             room = await registry.limits.room_for(
@@ -67,15 +69,16 @@ async def stage(
                 room=room,
             )
             await writer.commit()
-        staged = await registry.catalog.tasks.finish_staging(
-            Staged(
-                image_id=image_id,
-                store=store.name,
-                key=key,
-                size_bytes=received,
-                staged_at=now(),
+        with registry.events.telling(lambda waiting, _: [image_notice("image.update", waiting)]):
+            staged = await registry.catalog.tasks.finish_staging(
+                Staged(
+                    image_id=image_id,
+                    store=store.name,
+                    key=key,
+                    size_bytes=received,
+                    staged_at=now(),
+                )
             )
-        )
     except BaseException as failure:
         _log.info("image.staging_failed", image_id=image_id, reason=str(failure) or repr(failure))
         await asyncio.shield(asyncio.ensure_future(undo_intake(registry, store, image_id, key)))

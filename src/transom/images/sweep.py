@@ -11,6 +11,7 @@ import datetime as dt
 import os
 import socket
 import time
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ import structlog
 from transom.catalog.processes import Process
 from transom.errors import StoreUnavailable, TransomError, UnknownStore
 from transom.images.clock import now
+from transom.images.upload import queued_again
 from transom.registry import Registry
 
 _log = structlog.get_logger(__name__)
@@ -85,7 +87,9 @@ async def _sweep_intakes(registry: Registry) -> int:
         except TransomError as error:
             _log.warning("sweep.delayed", image_id=intake.image_id, reason=str(error))
             continue
-        await catalog.images.abandon_intake(intake.image_id, intake.key)
+        image_id = intake.image_id
+        with registry.events.telling(partial(queued_again, image_id)):
+            await catalog.images.abandon_intake(image_id, intake.key)
         _log.info("sweep.intake_undone", image_id=intake.image_id, store=intake.store)
         cleaned += 1
     for process_id in dead:
@@ -106,6 +110,12 @@ async def dead_processes(registry: Registry) -> list[str]:
         if gone_here or process.id in silent:
             found.append(process.id)
     return found
+
+
+async def living_processes(registry: Registry) -> set[str]:
+    """Ids of the processes that serve this catalog."""
+    leases = {process.id for process in await registry.catalog.processes.list()}
+    return leases - set(await dead_processes(registry))
 
 
 def is_running(process: Process) -> bool:
@@ -170,7 +180,9 @@ async def _sweep_stuck(registry: Registry) -> int:
     inventory = registry.catalog.inventory
     cleaned = 0
     for each in await inventory.stuck(now=now()):
-        if await inventory.unstick(each.image_id, now=now()):
+        with registry.events.telling(partial(queued_again, each.image_id)):
+            is_unstuck = await inventory.unstick(each.image_id, now=now())
+        if is_unstuck:
             _log.warning("sweep.image_unstuck", image_id=each.image_id, status=each.status)
             cleaned += 1
     return cleaned

@@ -19,6 +19,7 @@ from transom.errors import (
     ReadOnlyAttribute,
     ReservedAttribute,
 )
+from transom.events.payloads import image_notice
 from transom.images.attributes import BASE, HASHES, READ_ONLY, checked, is_reserved
 from transom.images.change import change, refuse_anonymous
 from transom.images.clock import now
@@ -85,12 +86,13 @@ async def _update_with_locations(
         allowance = await registry.limits.allowance(after.owner)
         moment = now()
         try:
-            image = await registry.catalog.locations.relocate(
-                before,
-                msgspec.structs.replace(after, updated_at=moment),
-                limits=allowance.stored,
-                now=moment,
-            )
+            with registry.events.telling(lambda made, _: [image_notice("image.update", made)]):
+                image = await registry.catalog.locations.relocate(
+                    before,
+                    msgspec.structs.replace(after, updated_at=moment),
+                    limits=allowance.stored,
+                    now=moment,
+                )
         except ImageChanged:
             await asyncio.sleep(0.002 * attempt)
             continue

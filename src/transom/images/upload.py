@@ -8,11 +8,14 @@ from collections.abc import AsyncIterator
 
 import structlog
 
+from transom.catalog.outbox import Look
 from transom.errors import FormatsMissing, StatusConflict, TransomError
+from transom.events.payloads import data_notice, failed_notice, image_notice
 from transom.images.change import refuse_anonymous
 from transom.images.clock import now
 from transom.images.intake import Seal, Taken, take_in
 from transom.model.actor import Actor
+from transom.model.event import Notice
 from transom.model.image import Image, Location, Status
 from transom.quotas import Allowance
 from transom.registry import Registry
@@ -51,35 +54,53 @@ async def upload(
     key = new_key(image_id)
     writer = store.writer(key, size_hint=size_bytes)
     intake = registry.catalog.images
-    image = await intake.begin_intake(
-        image_id,
-        kind="saving",
-        store=store.name,
-        key=key,
-        token=writer.token,
-        process_id=registry.process_id,
-        limit=allowance.uploading,
-    )
+    backend = {"backend": store.name} if registry.announces_stores else {}
+    with registry.events.telling(
+        lambda begun, _: [
+            image_notice("image.update", begun),
+            data_notice("image.prepare", begun, **backend),
+        ]
+    ):
+        image = await intake.begin_intake(
+            image_id,
+            kind="saving",
+            store=store.name,
+            key=key,
+            token=writer.token,
+            process_id=registry.process_id,
+            limit=allowance.uploading,
+        )
     try:
         async with writer:
             taken = await _take(registry, image, key, writer, body, size_bytes, allowance, seal)
             stored = await writer.commit()
-        active = await intake.finish_upload(
-            image_id,
-            location=Location(store=store.name, key=key, url=stored.url),
-            size=taken.size_bytes,
-            virtual_size=taken.virtual_size_bytes,
-            checksum=taken.checksum,
-            os_hash_algo=taken.hash_algorithm,
-            os_hash_value=taken.hash_value,
-            now=now(),
-        )
+        with registry.events.telling(_uploaded):
+            active = await intake.finish_upload(
+                image_id,
+                location=Location(store=store.name, key=key, url=stored.url),
+                size=taken.size_bytes,
+                virtual_size=taken.virtual_size_bytes,
+                checksum=taken.checksum,
+                os_hash_algo=taken.hash_algorithm,
+                os_hash_value=taken.hash_value,
+                now=now(),
+            )
     except BaseException as failure:
-        _log.info("image.upload_failed", image_id=image_id, reason=str(failure) or repr(failure))
-        await asyncio.shield(asyncio.ensure_future(undo_intake(registry, store, image_id, key)))
+        reason = str(failure) or repr(failure)
+        _log.info("image.upload_failed", image_id=image_id, reason=reason)
+        undoing = undo_intake(registry, store, image_id, key, refused=reason)
+        await asyncio.shield(asyncio.ensure_future(undoing))
         raise
     _log.info("image.uploaded", image_id=image_id, store=store.name, size_bytes=taken.size_bytes)
     return active
+
+
+def _uploaded(active: Image, _: Look) -> list[Notice]:
+    return [
+        data_notice("image.upload", active),
+        image_notice("image.activate", active),
+        image_notice("image.update", active),
+    ]
 
 
 async def _take(
@@ -108,16 +129,30 @@ async def _take(
     )
 
 
-async def undo_intake(registry: Registry, store: Store, image_id: str, key: str) -> None:
-    """Remove what an intake that failed has written, and queue the image again."""
+async def undo_intake(
+    registry: Registry, store: Store, image_id: str, key: str, *, refused: str = ""
+) -> None:
+    """Remove what an intake that failed has written, and queue the image again; tells why an upload
+    was refused."""
+    told = [failed_notice(image_id, refused)] if refused else []
     # The object goes before the row that remembers it: a crash in between leaves the sweep a trace.
     try:
         await store.delete(key)
     except TransomError as error:
         _log.warning("image.undo_delayed", image_id=image_id, reason=str(error))
         await registry.catalog.intakes.disown(image_id, key)
+        await registry.events.tell(*told)
     else:
-        await registry.catalog.images.abandon_intake(image_id, key)
+        with registry.events.telling(
+            lambda is_undone, look: told + queued_again(image_id, is_undone, look)
+        ):
+            await registry.catalog.images.abandon_intake(image_id, key)
+
+
+def queued_again(image_id: str, is_undone: object, look: Look) -> list[Notice]:
+    """That the image is queued again, if it is: what the undoing of an intake tells."""
+    image = look.image(image_id) if is_undone else None
+    return [] if image is None else [image_notice("image.update", image)]
 
 
 def new_key(image_id: str) -> str:

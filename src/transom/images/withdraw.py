@@ -14,6 +14,7 @@ from transom.errors import (
     StoreNotEnabled,
     TransomError,
 )
+from transom.events.payloads import image_notice
 from transom.images.change import refuse_anonymous
 from transom.images.clock import now
 from transom.model.actor import Actor
@@ -50,9 +51,10 @@ async def _mark(registry: Registry, actor: Actor, image_id: str, store_name: str
             registry.policy.check_image(actor, rule, image)
         leaving = _leaving(image, store_name)
         try:
-            await registry.catalog.images.withdraw(
-                image, [location.key for location in leaving], now=now()
-            )
+            with registry.events.telling(lambda made, _: [image_notice("image.update", made)]):
+                await registry.catalog.images.withdraw(
+                    image, [location.key for location in leaving], now=now()
+                )
         except ImageChanged:
             await asyncio.sleep(0.002 * attempt)
         else:

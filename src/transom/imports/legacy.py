@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from transom.errors import DuplicateImage, InvalidBody, UrlRefused
+from transom.events.payloads import image_notice, task_notice
 from transom.images.clock import now
 from transom.images.create import create
 from transom.images.track import permit_tasks
@@ -51,19 +52,24 @@ async def start_task(
             "stores": [registry.stores.default],
         }
         task = msgspec.structs.replace(task, notes=notes)
-        await registry.catalog.tasks.create(task)
+        with registry.events.telling(
+            lambda _, __: [task_notice("task.create", task), task_notice("task.run", task)]
+        ):
+            await registry.catalog.tasks.create(task)
         registry.work_waits.set()
         _log.info("task.started", task_id=task.id, type=kind)
         return task
     # What the answer shows is what every client of Glance reads: a new task waits.
-    await registry.catalog.tasks.create(
-        msgspec.structs.replace(
-            task,
-            status=TaskStatus.FAILURE,
-            message=f"Tasks of type {kind} belong to calls on images; use those instead.",
-            expires_at=expiry(registry.settings, moment),
-        )
+    failed = msgspec.structs.replace(
+        task,
+        status=TaskStatus.FAILURE,
+        message=f"Tasks of type {kind} belong to calls on images; use those instead.",
+        expires_at=expiry(registry.settings, moment),
     )
+    with registry.events.telling(
+        lambda _, __: [task_notice("task.create", task), task_notice("task.failure", failed)]
+    ):
+        await registry.catalog.tasks.create(failed)
     return task
 
 
@@ -115,7 +121,8 @@ async def create_image(run: Run) -> None:
         await create(run.registry, actor, attributes)
     except DuplicateImage:
         _log.info("task.image_made_before", task_id=run.task.id)
-    image = await run.registry.catalog.tasks.take_image(
-        run.task, attributes["id"], stores=stores_of(run.task)
-    )
+    with run.telling(lambda taken, _: [image_notice("image.update", taken)]):
+        image = await run.registry.catalog.tasks.take_image(
+            run.task, attributes["id"], stores=stores_of(run.task)
+        )
     run.task = msgspec.structs.replace(run.task, image_id=image.id)

@@ -27,6 +27,7 @@ from transom.errors import (
     TaskLost,
     TransomError,
 )
+from transom.events.payloads import image_notice, task_notice
 from transom.images.attributes import checked_text
 from transom.images.change import refuse_anonymous
 from transom.images.clock import now
@@ -124,7 +125,14 @@ async def start_location(
             "hashed_by": request.algorithm or registry.settings.images.hash_algorithm,
         },
     )
-    await registry.catalog.locations.begin(task)
+    with registry.events.telling(
+        lambda taken, _: [
+            task_notice("task.create", task),
+            image_notice("image.update", taken),
+            task_notice("task.run", task),
+        ]
+    ):
+        await registry.catalog.locations.begin(task)
     registry.work_waits.set()
     _log.info("location.started", image_id=image_id, task_id=task.id)
     return task
@@ -243,34 +251,37 @@ async def _take(run: Run) -> None:
         # So clients see that a digest is to come, and which.
         facts = msgspec.structs.replace(facts, os_hash_algo=_algorithm(run))
     allowance = await registry.limits.allowance(image.owner)
-    await registry.catalog.locations.take(
-        run.task,
-        image.id,
-        Location(store=store.name, key=notes["key"], url=run.task.input["loc_url"]),
-        facts,
-        is_exclusive=store.features.exclusive,
-        limits=allowance.stored,
-        now=now(),
-    )
+    with run.telling(lambda made, _: [image_notice("image.update", made)]):
+        await registry.catalog.locations.take(
+            run.task,
+            image.id,
+            Location(store=store.name, key=notes["key"], url=run.task.input["loc_url"]),
+            facts,
+            is_exclusive=store.features.exclusive,
+            limits=allowance.stored,
+            now=now(),
+        )
 
 
 async def _tell(run: Run) -> None:
-    await run.registry.catalog.locations.tell_digests(
-        run.task, run.image_id, _facts(run), now=now()
-    )
+    with run.telling(lambda made, _: [image_notice("image.update", made)]):
+        await run.registry.catalog.locations.tell_digests(
+            run.task, run.image_id, _facts(run), now=now()
+        )
 
 
 async def _finish(run: Run) -> None:
     registry, ended_at = run.registry, now()
     image: Image = await run.image()
-    await registry.catalog.tasks.succeed(
-        run.task,
-        image.id,
-        result={"image_id": image.id},
-        message=f"Location of {run.notes['size_bytes']} bytes added",
-        now=ended_at,
-        expires_at=expiry(registry.settings, ended_at),
-    )
+    with run.telling(run.ended):
+        await registry.catalog.tasks.succeed(
+            run.task,
+            image.id,
+            result={"image_id": image.id},
+            message=f"Location of {run.notes['size_bytes']} bytes added",
+            now=ended_at,
+            expires_at=expiry(registry.settings, ended_at),
+        )
 
 
 def _facts(run: Run) -> Facts:

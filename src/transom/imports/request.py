@@ -63,7 +63,12 @@ def parsed(
     if registry.announces_stores:
         stores = _stores(registry, body, header_store, all_stores=all_stores)
     elif not must_succeed:
-        raise InvalidBody("all_stores_must_succeed can only be false where there are more stores.")
+        if body.get("all_stores") is not False:
+            raise InvalidBody(
+                "all_stores_must_succeed can only be false where there are more stores."
+            )
+        # Who says all defaults outright asks for nothing of several stores (decision 0091).
+        must_succeed = True
     return ImportRequest(
         method=name,
         source=method,

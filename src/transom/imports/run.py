@@ -7,12 +7,14 @@ import contextlib
 import shutil
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
 
+from transom.catalog.outbox import Look
 from transom.errors import (
     CatalogUnavailable,
     ImageDeletedMeanwhile,
@@ -22,10 +24,13 @@ from transom.errors import (
     TaskLost,
     TransomError,
 )
+from transom.events import Say
+from transom.events.payloads import image_notice, task_notice
 from transom.images.clock import now
 from transom.images.upload import new_key
 from transom.imports.plugin import Material
-from transom.model.image import Image
+from transom.model.event import Notice
+from transom.model.image import GONE, Image
 from transom.model.task import Progress, Task
 from transom.registry import Registry
 from transom.stores.store import KeyMissing, Store, Writer
@@ -83,6 +88,21 @@ class Run:
             return await self.registry.catalog.images.get(self.image_id, seen_by=None)
         except ImageNotFound:
             raise ImageDeletedMeanwhile(self.image_id) from None
+
+    def telling(self, say: Say) -> AbstractContextManager[None]:
+        """Have the write inside tell of itself, as the work of the request that asked for it."""
+        return self.registry.events.telling(say, of_request=self.task.request_id or "")
+
+    def ended(self, _: object, look: Look) -> list[Notice]:
+        """That the task has ended, and what it left the image as."""
+        notices = []
+        task = look.task(self.task.id)
+        image = None if self.task.image_id is None else look.image(self.task.image_id)
+        if image is not None and image.status not in GONE:
+            notices.append(image_notice("image.update", image))
+        if task is not None and task.has_ended:
+            notices.append(task_notice(f"task.{task.status}", task))
+        return notices
 
     @property
     def staging(self) -> Store:

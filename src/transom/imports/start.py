@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from transom.errors import FormatsUnset, StatusConflict
+from transom.events.payloads import image_notice, task_notice
 from transom.images.change import refuse_anonymous
 from transom.images.clock import now
 from transom.imports import open_method
@@ -62,14 +63,21 @@ async def start_import(
         updated_at=moment,
         notes=await _notes(registry, actor, image, request),
     )
-    await registry.catalog.tasks.begin_import(
-        task,
-        stores=stores,
-        from_status=method.needs,
-        needs_formats=method.needs_formats,
-        uploading=allowance.uploading,
-        adds=allowance.stored,
-    )
+    with registry.events.telling(
+        lambda taken, _: [
+            task_notice("task.create", task),
+            image_notice("image.update", taken),
+            task_notice("task.run", task),
+        ]
+    ):
+        await registry.catalog.tasks.begin_import(
+            task,
+            stores=stores,
+            from_status=method.needs,
+            needs_formats=method.needs_formats,
+            uploading=allowance.uploading,
+            adds=allowance.stored,
+        )
     registry.work_waits.set()
     _log.info("import.started", image_id=image_id, task_id=task.id, method=method.name)
     return task

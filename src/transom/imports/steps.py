@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from transom.catalog.outbox import Look
 from transom.errors import (
     DataNotFound,
     DigestMismatch,
@@ -23,6 +24,7 @@ from transom.errors import (
     TransomError,
     UnsafeImage,
 )
+from transom.events.payloads import data_notice, failed_notice, image_notice
 from transom.images.clock import now
 from transom.images.download import open_data
 from transom.images.intake import Taken, measure, take_in
@@ -34,6 +36,7 @@ from transom.imports.plugin import Material, Plugin
 from transom.imports.plugins import open_plugins
 from transom.imports.run import PASSING, Run, source_of, stores_of
 from transom.imports.workbench import Bench
+from transom.model.event import Notice
 from transom.model.image import Image, Location, Status
 from transom.model.reserved import LAST_ERROR
 from transom.model.task import Facts, Task, TaskType
@@ -160,9 +163,17 @@ async def _place_or_note(run: Run, store_name: str) -> None:
         if run.notes.get("must_succeed", True):
             raise
         await run.discard(f"store:{store_name}", run.registry.stores.get(store_name))
-        await run.registry.catalog.tasks.store_failed(
-            run.task, run.image_id, store_name, str(failure), now()
-        )
+        image_id, reason = run.image_id, str(failure)
+        with run.telling(lambda _, look: _store_failed(look, image_id, reason)):
+            await run.registry.catalog.tasks.store_failed(
+                run.task, image_id, store_name, reason, now()
+            )
+
+
+def _store_failed(look: Look, image_id: str, reason: str) -> list[Notice]:
+    image = look.image(image_id)
+    updated = [] if image is None else [image_notice("image.update", image)]
+    return [failed_notice(image_id, reason), *updated]
 
 
 async def _place(run: Run, store_name: str) -> None:
@@ -174,6 +185,10 @@ async def _place(run: Run, store_name: str) -> None:
         return
     facts = await _facts_of_complete(store, mark)
     if facts is None:
+        await registry.events.tell(
+            data_notice("image.prepare", image, backend=store_name),
+            of_request=run.task.request_id or "",
+        )
         facts = await _fill(run, slot, store, image, material)
         mark = run.slot(slot)
     if mark is None:
@@ -183,16 +198,28 @@ async def _place(run: Run, store_name: str) -> None:
     if changes and "before" not in run.notes:
         await run.keep(before=_before(image, changes))
     allowance = await registry.limits.allowance(image.owner)
-    await registry.catalog.tasks.place(
-        run.task,
-        image.id,
-        Location(store=store_name, key=key, url=store.url(key)),
-        facts,
-        changes=changes,
-        activates=not run.notes.get("must_succeed", True),
-        limits=allowance.stored,
-        now=now(),
-    )
+    was_active = image.status is Status.ACTIVE
+    with run.telling(lambda placed, _: _placed(placed, was_active=was_active)):
+        await registry.catalog.tasks.place(
+            run.task,
+            image.id,
+            Location(store=store_name, key=key, url=store.url(key)),
+            facts,
+            changes=changes,
+            activates=not run.notes.get("must_succeed", True),
+            limits=allowance.stored,
+            now=now(),
+        )
+
+
+def _placed(image: Image, *, was_active: bool) -> list[Notice]:
+    """A store that is filled; the image may be active by it."""
+    activated = image.status is Status.ACTIVE and not was_active
+    return [
+        data_notice("image.upload", image),
+        *([image_notice("image.activate", image)] if activated else []),
+        image_notice("image.update", image),
+    ]
 
 
 async def _facts_of_complete(store: Store, mark: dict[str, Any] | None) -> Facts | None:
@@ -316,11 +343,20 @@ async def _finish(run: Run) -> None:
         stores = ", ".join(stores_of(run.task))
         reason = image.properties.get(LAST_ERROR) or "every one failed"
         raise StoreFailed(stores, reason)
-    await run.registry.catalog.tasks.succeed(
-        run.task,
-        image.id,
-        result={"image_id": image.id},
-        message=f"Copied {(image.size or 0) // (1024 * 1024)} MiB",
-        now=now(),
-        expires_at=expiry(run.registry.settings, now()),
-    )
+    was_active = image.status is Status.ACTIVE
+
+    def ended(result: object, look: Look) -> list[Notice]:
+        notices, after = run.ended(result, look), look.image(image.id)
+        if after is not None and after.status is Status.ACTIVE and not was_active:
+            notices.insert(0, image_notice("image.activate", after))
+        return notices
+
+    with run.telling(ended):
+        await run.registry.catalog.tasks.succeed(
+            run.task,
+            image.id,
+            result={"image_id": image.id},
+            message=f"Copied {(image.size or 0) // (1024 * 1024)} MiB",
+            now=now(),
+            expires_at=expiry(run.registry.settings, now()),
+        )

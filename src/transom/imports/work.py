@@ -9,11 +9,13 @@ import shutil
 import structlog
 
 from transom.errors import ImageNotFound, TaskLost, TaskNotFound, TransomError, UnknownStore
+from transom.events.payloads import task_notice
 from transom.images.clock import now
 from transom.imports import expiry
 from transom.imports.kinds import open_kind
 from transom.imports.run import Run, scratch_root, stores_of
-from transom.model.task import TaskObject
+from transom.model.event import Notice
+from transom.model.task import Task, TaskObject
 from transom.registry import Registry
 
 _log = structlog.get_logger(__name__)
@@ -21,7 +23,8 @@ _log = structlog.get_logger(__name__)
 
 async def take_up(registry: Registry, task_id: str) -> Run | None:
     """The task for this process to work on; None when it has ended."""
-    task = await registry.catalog.tasks.claim(task_id, registry.process_id, now())
+    with registry.events.telling(lambda claimed, _: _begun(claimed), of_request=""):
+        task = await registry.catalog.tasks.claim(task_id, registry.process_id, now())
     if task is None:
         return None
     kind = open_kind(task.type)
@@ -32,16 +35,22 @@ async def take_up(registry: Registry, task_id: str) -> Run | None:
     return run
 
 
+def _begun(task: Task | None) -> list[Notice]:
+    """That work on the task begins; once, however many processes take it up."""
+    return [task_notice("task.processing", task)] if task is not None and task.attempt == 1 else []
+
+
 async def give_up(run: Run, reason: str) -> None:
     """End the task as a failure: the image is as before, and says why. Raises TaskLost."""
     registry, task = run.registry, run.task
-    await registry.catalog.tasks.fail(
-        task,
-        stores=stores_of(task),
-        message=reason,
-        now=now(),
-        expires_at=expiry(registry.settings, now()),
-    )
+    with run.telling(run.ended):
+        await registry.catalog.tasks.fail(
+            task,
+            stores=stores_of(task),
+            message=reason,
+            now=now(),
+            expires_at=expiry(registry.settings, now()),
+        )
     _log.info("task.failed", task_id=task.id, image_id=task.image_id, reason=reason)
 
 

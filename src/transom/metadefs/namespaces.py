@@ -6,9 +6,18 @@ from typing import Any
 
 import msgspec
 
+from transom.catalog.outbox import Look
+from transom.events.payloads import (
+    association_notice,
+    namespace_notice,
+    object_notice,
+    property_notice,
+    tag_notice,
+)
 from transom.metadefs.access import now, readable, refuse_anonymous, writable
 from transom.metadefs.shapes import NamespaceBody, contents_of, namespace_of, shaped
 from transom.model.actor import Actor
+from transom.model.event import Notice
 from transom.model.metadef import (
     Contents,
     Definition,
@@ -111,7 +120,19 @@ async def create_namespace(
     ):
         if given:
             registry.policy.check(actor, rule, target)
-    return await registry.catalog.metadefs.create(namespace, contents), contents
+    with registry.events.telling(lambda made, _: _created(made, contents)):
+        return await registry.catalog.metadefs.create(namespace, contents), contents
+
+
+def _created(made: Namespace, contents: Contents) -> list[Notice]:
+    """A namespace, and each thing that came with it."""
+    return [
+        namespace_notice("metadef_namespace.create", made),
+        *(association_notice("metadef_resource_type.create", made, e) for e in made.associations),
+        *(object_notice("metadef_object.create", made, each) for each in contents.objects),
+        *(property_notice("metadef_property.create", made, each) for each in contents.properties),
+        *(tag_notice("metadef_tag.create", made, each) for each in contents.tags),
+    ]
 
 
 async def replace_namespace(
@@ -133,7 +154,12 @@ async def replace_namespace(
         created_at=before.created_at,
         associations=before.associations,
     )
-    await registry.catalog.metadefs.replace(before, after)
+    with registry.events.telling(
+        lambda _, __: [
+            namespace_notice("metadef_namespace.update", after, old=before.namespace),
+        ]
+    ):
+        await registry.catalog.metadefs.replace(before, after)
     return after, Contents()
 
 
@@ -141,4 +167,10 @@ async def delete_namespace(registry: Registry, actor: Actor, name: str) -> None:
     """Delete the namespace and all that it holds. Raises AnonymousRefused, NamespaceNotFound,
     PolicyRefused, NamespaceProtected."""
     namespace = await writable(registry, actor, name, "delete_metadef_namespace")
-    await registry.catalog.metadefs.delete(namespace)
+    moment = now()
+
+    def say(_: None, __: Look) -> list[Notice]:
+        return [namespace_notice("metadef_namespace.delete", namespace, gone_at=moment)]
+
+    with registry.events.telling(say):
+        await registry.catalog.metadefs.delete(namespace)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from transom.events.payloads import namespace_notice, object_notice
 from transom.metadefs.access import now, readable, writable
 from transom.metadefs.shapes import ObjectBody, object_of, shaped
 from transom.model.actor import Actor
@@ -35,7 +36,10 @@ async def add_object(
     NamespaceNotFound, PolicyRefused, DuplicateMetadef."""
     made = object_of(shaped(ObjectBody, body), now())
     namespace = await writable(registry, actor, name, "add_metadef_object")
-    await registry.catalog.metadefs.objects.add(namespace, made)
+    with registry.events.telling(
+        lambda _, __: [object_notice("metadef_object.create", namespace, made)]
+    ):
+        await registry.catalog.metadefs.objects.add(namespace, made)
     return made
 
 
@@ -46,14 +50,24 @@ async def replace_object(
     raises, and MetadefNotFound."""
     made = object_of(shaped(ObjectBody, body), now())
     namespace = await writable(registry, actor, name, "modify_metadef_object")
-    return await registry.catalog.metadefs.objects.replace(namespace, object_name, made)
+    with registry.events.telling(
+        lambda after, _: [object_notice("metadef_object.update", namespace, after, old=object_name)]
+    ):
+        return await registry.catalog.metadefs.objects.replace(namespace, object_name, made)
 
 
 async def remove_object(registry: Registry, actor: Actor, name: str, object_name: str) -> None:
     """Take an object out of the namespace. Raises AnonymousRefused, NamespaceNotFound,
     PolicyRefused, NamespaceProtected, MetadefNotFound."""
     namespace = await writable(registry, actor, name, "delete_metadef_object")
-    await registry.catalog.metadefs.objects.remove(namespace, object_name)
+    if not registry.events.wants("metadef_object.delete"):
+        await registry.catalog.metadefs.objects.remove(namespace, object_name)
+        return
+    found, moment = await registry.catalog.metadefs.objects.get(namespace, object_name), now()
+    with registry.events.telling(
+        lambda _, __: [object_notice("metadef_object.delete", namespace, found, gone_at=moment)]
+    ):
+        await registry.catalog.metadefs.objects.remove(namespace, object_name)
 
 
 async def remove_all_objects(registry: Registry, actor: Actor, name: str) -> None:
@@ -61,4 +75,7 @@ async def remove_all_objects(registry: Registry, actor: Actor, name: str) -> Non
     PolicyRefused, NamespaceProtected."""
     # No rule speaks of all objects at once: Glance asks for the right to delete the namespace.
     namespace = await writable(registry, actor, name, "delete_metadef_namespace")
-    await registry.catalog.metadefs.objects.clear(namespace)
+    with registry.events.telling(
+        lambda _, __: [namespace_notice("metadef_namespace.delete_objects", namespace)]
+    ):
+        await registry.catalog.metadefs.objects.clear(namespace)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from transom.errors import MetadefNotFound
+from transom.events.payloads import namespace_notice, property_notice
 from transom.metadefs.access import now, readable, writable
 from transom.metadefs.namespaces import prefix_of
 from transom.metadefs.shapes import PropertyBody, property_of, shaped
@@ -52,7 +53,10 @@ async def add_property(
     NamespaceNotFound, PolicyRefused, DuplicateMetadef."""
     made = property_of(shaped(PropertyBody, body), now())
     namespace = await writable(registry, actor, name, "add_metadef_property")
-    await registry.catalog.metadefs.properties.add(namespace, made)
+    with registry.events.telling(
+        lambda _, __: [property_notice("metadef_property.create", namespace, made)]
+    ):
+        await registry.catalog.metadefs.properties.add(namespace, made)
     return made
 
 
@@ -63,14 +67,26 @@ async def replace_property(
     `add_property` raises, and MetadefNotFound."""
     made = property_of(shaped(PropertyBody, body), now())
     namespace = await writable(registry, actor, name, "modify_metadef_property")
-    return await registry.catalog.metadefs.properties.replace(namespace, property_name, made)
+    with registry.events.telling(
+        lambda after, _: [
+            property_notice("metadef_property.update", namespace, after, old=property_name)
+        ]
+    ):
+        return await registry.catalog.metadefs.properties.replace(namespace, property_name, made)
 
 
 async def remove_property(registry: Registry, actor: Actor, name: str, property_name: str) -> None:
     """Take a property out of the namespace. Raises AnonymousRefused, NamespaceNotFound,
     PolicyRefused, NamespaceProtected, MetadefNotFound."""
     namespace = await writable(registry, actor, name, "remove_metadef_property")
-    await registry.catalog.metadefs.properties.remove(namespace, property_name)
+    if not registry.events.wants("metadef_property.delete"):
+        await registry.catalog.metadefs.properties.remove(namespace, property_name)
+        return
+    found, moment = await registry.catalog.metadefs.properties.get(namespace, property_name), now()
+    with registry.events.telling(
+        lambda _, __: [property_notice("metadef_property.delete", namespace, found, gone_at=moment)]
+    ):
+        await registry.catalog.metadefs.properties.remove(namespace, property_name)
 
 
 async def remove_all_properties(registry: Registry, actor: Actor, name: str) -> None:
@@ -78,4 +94,7 @@ async def remove_all_properties(registry: Registry, actor: Actor, name: str) -> 
     PolicyRefused, NamespaceProtected."""
     # No rule speaks of all properties at once: Glance asks for the right to delete the namespace.
     namespace = await writable(registry, actor, name, "delete_metadef_namespace")
-    await registry.catalog.metadefs.properties.clear(namespace)
+    with registry.events.telling(
+        lambda _, __: [namespace_notice("metadef_namespace.delete_properties", namespace)]
+    ):
+        await registry.catalog.metadefs.properties.clear(namespace)

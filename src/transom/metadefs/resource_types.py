@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from transom.events.payloads import association_notice
 from transom.metadefs.access import now, readable, writable
 from transom.metadefs.shapes import AssociationBody, association_of, shaped
 from transom.model.actor import Actor
@@ -34,7 +35,10 @@ async def add_association(
     DuplicateMetadef."""
     made = association_of(shaped(AssociationBody, body), now())
     namespace = await writable(registry, actor, name, "add_metadef_resource_type_association")
-    await registry.catalog.metadefs.associations.add(namespace, made)
+    with registry.events.telling(
+        lambda _, __: [association_notice("metadef_resource_type.create", namespace, made)]
+    ):
+        await registry.catalog.metadefs.associations.add(namespace, made)
     return made
 
 
@@ -44,4 +48,12 @@ async def remove_association(
     """Say that they are not for things of the type any more. Raises AnonymousRefused,
     NamespaceNotFound, PolicyRefused, NamespaceProtected, MetadefNotFound."""
     namespace = await writable(registry, actor, name, "remove_metadef_resource_type_association")
-    await registry.catalog.metadefs.associations.remove(namespace, resource_type)
+    found = [one for one in namespace.associations if one.name == resource_type]
+    moment = now()
+    with registry.events.telling(
+        lambda _, __: [
+            association_notice("metadef_resource_type.delete", namespace, one, moment)
+            for one in found
+        ]
+    ):
+        await registry.catalog.metadefs.associations.remove(namespace, resource_type)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from transom.events.payloads import namespace_notice, tag_notice
 from transom.metadefs.access import now, readable, writable
 from transom.metadefs.shapes import TagBody, TagsBody, shaped, tag_of
 from transom.model.actor import Actor
@@ -33,7 +34,8 @@ async def add_tag(registry: Registry, actor: Actor, name: str, tag_name: str) ->
     PolicyRefused, DuplicateMetadef."""
     made = tag_of(shaped(TagBody, {"name": tag_name}), now())
     namespace = await writable(registry, actor, name, "add_metadef_tag")
-    await registry.catalog.metadefs.tags.add(namespace, made)
+    with registry.events.telling(lambda _, __: [tag_notice("metadef_tag.create", namespace, made)]):
+        await registry.catalog.metadefs.tags.add(namespace, made)
     return made
 
 
@@ -47,7 +49,10 @@ async def add_tags(
     moment = now()
     made = [tag_of(one, moment) for one in shaped(TagsBody, body).tags]
     namespace = await writable(registry, actor, name, "add_metadef_tags")
-    await registry.catalog.metadefs.tags.add(namespace, *made, replacing=not appending)
+    with registry.events.telling(
+        lambda _, __: [tag_notice("metadef_tag.create", namespace, each) for each in made]
+    ):
+        await registry.catalog.metadefs.tags.add(namespace, *made, replacing=not appending)
     return made
 
 
@@ -58,14 +63,24 @@ async def replace_tag(
     NamespaceNotFound, PolicyRefused, MetadefNotFound, DuplicateMetadef."""
     made = tag_of(shaped(TagBody, body), now())
     namespace = await writable(registry, actor, name, "modify_metadef_tag")
-    return await registry.catalog.metadefs.tags.replace(namespace, tag_name, made)
+    with registry.events.telling(
+        lambda after, _: [tag_notice("metadef_tag.update", namespace, after, old=tag_name)]
+    ):
+        return await registry.catalog.metadefs.tags.replace(namespace, tag_name, made)
 
 
 async def remove_tag(registry: Registry, actor: Actor, name: str, tag_name: str) -> None:
     """Take a tag out of the namespace. Raises AnonymousRefused, NamespaceNotFound, PolicyRefused,
     NamespaceProtected, MetadefNotFound."""
     namespace = await writable(registry, actor, name, "delete_metadef_tag")
-    await registry.catalog.metadefs.tags.remove(namespace, tag_name)
+    if not registry.events.wants("metadef_tag.delete"):
+        await registry.catalog.metadefs.tags.remove(namespace, tag_name)
+        return
+    found, moment = await registry.catalog.metadefs.tags.get(namespace, tag_name), now()
+    with registry.events.telling(
+        lambda _, __: [tag_notice("metadef_tag.delete", namespace, found, gone_at=moment)]
+    ):
+        await registry.catalog.metadefs.tags.remove(namespace, tag_name)
 
 
 async def remove_all_tags(registry: Registry, actor: Actor, name: str) -> None:
@@ -74,4 +89,7 @@ async def remove_all_tags(registry: Registry, actor: Actor, name: str) -> None:
     namespace = await writable(
         registry, actor, name, "delete_metadef_namespace", "delete_metadef_tags"
     )
-    await registry.catalog.metadefs.tags.clear(namespace)
+    with registry.events.telling(
+        lambda _, __: [namespace_notice("metadef_namespace.delete_tags", namespace)]
+    ):
+        await registry.catalog.metadefs.tags.clear(namespace)
