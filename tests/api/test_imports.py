@@ -199,6 +199,15 @@ class TestBody:
         )
         assert answer.status_code == 400, told(answer)
 
+    def test_one_store_takes_both_flags_at_their_least(self, one: Running, web: Web) -> None:
+        # As openstackclient sends them with every import.
+        how = {"all_stores": False, "all_stores_must_succeed": False}
+        image = imports(one.demo, staged(one.demo), "glance-direct", **how)
+        assert image["status"] == "active"
+        image_id = new_image(one.demo)
+        task = fails(one.demo, image_id, download(f"{web.url}/none"), **how)
+        assert one.demo.show(image_id)["last_error"] == task["message"]
+
     def test_with_one_store_stores_are_not_looked_at(self, one: Running) -> None:
         for how in (
             {"stores": ["nowhere"]},

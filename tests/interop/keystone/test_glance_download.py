@@ -14,7 +14,15 @@ from tests.conftest import with_test_database
 from tests.interop.clients import commands
 from tests.interop.keystone.conftest import SERVICE_PASSWORD
 from tests.interop.keystone.server import ADMIN_PASSWORD, Cloud, KeystoneServer
-from tests.support.importing import active_image, content_of, fails, imports, new_image, start
+from tests.support.importing import (
+    active_image,
+    content_of,
+    ended,
+    fails,
+    imports,
+    new_image,
+    start,
+)
 from tests.support.server import Client, ServerProcess, told
 
 pytestmark = pytest.mark.interop
@@ -182,4 +190,6 @@ def test_the_openstack_command_imports_from_there(
         where,
     )  # fmt: skip
     assert answer.status == 0, str(answer)
+    # The command does not wait, whatever `--wait` promises.
+    assert ended(regions.here, image_id)["status"] == "success"
     assert content_of(regions.here, image_id) == DATA
