@@ -12,8 +12,8 @@ import contextlib
 import datetime as dt
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection
-from typing import Final
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from typing import Any, Final
 
 import structlog
 
@@ -30,6 +30,8 @@ TICK_SECONDS: Final = 1.0
 """How often a process looks for events that others have told of."""
 HOLD_SECONDS: Final = 60.0
 """How long a process holds a target without saying so again: the library that sends may be slow."""
+STOP_SECONDS: Final = 2.0
+"""How long events that are under way may take when the process stops."""
 WIDTH: Final = 8
 """Events of different subjects that are under way to one target."""
 
@@ -164,15 +166,18 @@ class _Round:
             heads = await outbox.heads(self._target.name, dt.datetime.now(dt.UTC), width)
             if not heads or not await self._is_held():
                 return
-            outcomes = await asyncio.gather(*(self._try(event) for event in heads))
-            delivered = [event.number for event, failure in outcomes if failure is None]
-            failed = {
-                event.number: self._judged(event, failure)
-                for event, failure in outcomes
-                if failure is not None
-            }
-            self._look_at([failure for _, failure in outcomes])
-            await outbox.settle(delivered, failed)
+            await _to_its_end(self._deliver(heads))
+
+    async def _deliver(self, heads: list[Outgoing]) -> None:
+        outcomes = await asyncio.gather(*(self._try(event) for event in heads))
+        delivered = [event.number for event, failure in outcomes if failure is None]
+        failed = {
+            event.number: self._judged(event, failure)
+            for event, failure in outcomes
+            if failure is not None
+        }
+        self._look_at([failure for _, failure in outcomes])
+        await self._delivery.outbox.settle(delivered, failed)
 
     async def _is_held(self) -> bool:
         if time.monotonic() - self._held_at < HOLD_SECONDS / 4:
@@ -223,3 +228,15 @@ class _Round:
         asked = max((each.wait_seconds or 0.0 for each in away), default=0.0)
         self._paused_until = time.monotonic() + max(pause, asked)
         self._away += 1
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do the work, also when the process stops meanwhile: what a target took is not delivered again.
+    A target that hangs is not waited for long."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with contextlib.suppress(TransomError, TimeoutError):
+            await asyncio.wait_for(task, STOP_SECONDS)
+        raise
