@@ -80,6 +80,7 @@ class Breaker:
         self.count = 0
         self.is_on = False
         self.disturb: Callable[[], Any] | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._trace = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def enter(self, label: str) -> int:
@@ -144,6 +145,10 @@ class Breaker:
         @functools.wraps(original)
         def wrapped(*args: Any, **options: Any) -> Any:
             number = self.enter(label)
+            if self.is_broken(number) and self.how in ("cancel", "delete"):
+                assert self.disturb is not None
+                assert self.loop is not None
+                asyncio.run_coroutine_threadsafe(self.disturb(), self.loop).result()
             result = original(*args, **options)
             self.leave(number, label)
             return result
@@ -277,6 +282,7 @@ async def play(scenario: dict[str, Any]) -> dict[str, Any]:
             await delete(registry, ADMIN, str(task.image_id))
 
     breaker.disturb = disturb
+    breaker.loop = asyncio.get_running_loop()
     breaker.is_on = True
     engine = Engine(registry)
     await engine.start()
