@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -240,6 +241,39 @@ class World:
                 needs_shared=True,
             ),
             Call(
+                "fetch_image_location",
+                lambda client, image, _: client.get(f"/v2/images/{image}/locations"),
+                _always(200),
+                changes=False,
+            ),
+            Call(
+                "add_image_location",
+                lambda client, image, _: client.post(
+                    f"/v2/images/{image}/locations", json={"url": "odd://nowhere"}
+                ),
+                lambda status, _visibility, _persona: 400 if status == "queued" else 409,
+            ),
+            Call(
+                "delete_image_location",
+                lambda client, image, _: client.delete(f"/v2/stores/main/{image}"),
+                lambda status, _visibility, _persona: 403 if status == "active" else 409,
+            ),
+            Call(
+                "list_cached_nodes",
+                lambda client, image, _: client.get(f"/v2/cache/nodes/{image}"),
+                _always(200),
+            ),
+            Call(
+                "cache_image",
+                lambda client, image, _: client.put(f"/v2/cache/{image}"),
+                lambda status, _visibility, _persona: 202 if status == "active" else 400,
+            ),
+            Call(
+                "cache_delete",
+                lambda client, image, _: client.delete(f"/v2/cache/{image}"),
+                _always(204),
+            ),
+            Call(
                 "delete_image",
                 lambda client, image, _: client.delete(f"/v2/images/{image}"),
                 _always(204),
@@ -270,6 +304,14 @@ def world(
             },
         },
         "images": {"verify_formats": False},
+        # So that there are endpoints of several stores and of a cache.
+        "stores": {
+            "default": "main",
+            "main": {},
+            "second": {"path": "<data>/second"},
+            "web": {"driver": "http"},
+        },
+        "cache": {"enabled": True},
     }
     with ServerProcess(tmp_path_factory.mktemp("world"), config) as server:
         made = World(server, cloud)
@@ -383,10 +425,35 @@ def test_every_caller_creates_what_the_matrix_says(world: World) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+DEPLOYMENT = (
+    ("tasks_api_access", "GET", "/v2/tasks", 200),
+    ("stores_info_detail", "GET", "/v2/info/stores/detail", 200),
+    ("cache_list", "GET", "/v2/cache", 200),
+    ("cache_delete", "DELETE", "/v2/cache", 204),
+    ("cache_clean", "POST", "/v2/cache/clean", 200),
+    ("cache_prune", "POST", "/v2/cache/prune", 200),
+)
+"""Rule, method, path, and what is answered to whom the rule lets through."""
+
+
+def test_every_caller_reaches_what_the_matrix_says_of_the_deployment(world: World) -> None:
+    wrong = []
+    for persona, (rule, method, path, status) in itertools.product(PERSONAS, DEPLOYMENT):
+        allowed = verdict(POLICY, persona, rule, {}) == YES
+        answer = world.clients[persona.name].request(method, path)
+        if answer.status_code != (status if allowed else 403):
+            wrong.append(f"{persona.name}, {rule}: {told(answer)}")
+    assert not wrong, "\n".join(wrong)
+
+
 def test_every_rule_of_an_endpoint_is_exercised(world: World) -> None:
     tried = {call.rule for call in world.calls()} | {"get_images", "add_image"}
+    tried |= {rule for rule, *_ in DEPLOYMENT}
 
-    assert {route.action for route in ROUTES if route.action} <= tried
+    # Every rule of metadata definitions, with every caller: tests/api/test_metadef_access.py.
+    assert {
+        route.action for route in ROUTES if route.action and "metadef" not in route.action
+    } <= tried
 
 
 def test_a_foreign_image_answers_like_one_that_never_was(world: World) -> None:
@@ -413,8 +480,9 @@ def test_a_token_of_another_scope_learns_nothing_of_what_exists(world: World, na
 
 
 def _without_ids(answer: httpx.Response) -> tuple[str, list[str]]:
-    image = answer.request.url.path.split("/")[3]
-    return answer.text.replace(image, "ID"), sorted(answer.headers)
+    return re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", answer.text), sorted(
+        answer.headers
+    )
 
 
 def test_without_anonymous_callers_a_missing_token_is_401_and_says_where_to_log_in(
