@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,8 @@ def run(folder: Path, setting: Setting, pattern: str) -> None:
     print(f"{setting.name} {pattern}: {score(outcomes)}")
     assert any(outcome["status"] == "success" for outcome in outcomes.values()), outcomes
     if KEPT:
-        Path(KEPT, f"{setting.name}.json").write_text(json.dumps(outcomes))
+        name = f"{setting.name}-{re.sub('[^a-z]+', '-', pattern)}.json"
+        Path(KEPT, name).write_text(json.dumps(outcomes))
     wrong = judge(setting, outcomes)
     assert not wrong, "\n\n".join(wrong)
 
