@@ -27,7 +27,6 @@ from transom.stores import DRIVERS
 HERE = Path(__file__).parent
 WAITING = HERE / "waiting.txt"
 SKIPPED = HERE / "skipped.txt"
-DIFFERING = HERE / "differing.txt"
 DIFFERS = HERE / "differs.txt"
 RUN_SECONDS = 3600
 REGION = "RegionOne"
