@@ -489,6 +489,13 @@ class Amqp(Group, frozen=True):
     ] = ("notifications",)
     publisher_id: Annotated[str, doc("What events say they come from.")] = "image.localhost"
     exchange: Annotated[str, doc("The exchange that events go through.")] = "glance"
+    options_file: Annotated[
+        str,
+        doc(
+            "File with further options of oslo.messaging, such as `[oslo_messaging_rabbit] ssl` or "
+            "`rabbit_quorum_queue`, as other services of the cloud have them. Empty: its defaults."
+        ),
+    ] = ""
     envelope: Annotated[
         bool, doc("Wrap events as oslo.messaging's driver `messagingv2` does; false: `messaging`.")
     ] = True

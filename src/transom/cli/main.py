@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "policy": "transom.cli.policy",
     "metadefs": "transom.cli.metadefs",
     "image": "transom.cli.image",
+    "events": "transom.cli.events",
     "sweep": "transom.cli.sweep",
     "doctor": "transom.cli.doctor",
 }

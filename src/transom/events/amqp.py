@@ -8,6 +8,7 @@ has confirmed it (decision 98).
 from __future__ import annotations
 
 import asyncio
+import warnings
 from typing import Any
 
 from transom.errors import ConfigurationError
@@ -20,6 +21,18 @@ _VERSION = {True: 2.0, False: 1.0}
 """Of the message: with and without the envelope."""
 
 
+def _library() -> Any:
+    """oslo.messaging, on threads. Raises ModuleNotFoundError."""
+    with warnings.catch_warnings():
+        # A library below imports eventlet where it is there, and that warns of itself.
+        warnings.simplefilter("ignore")
+        from oslo_service import backend
+
+        backend.init_backend(backend.BackendType.THREADING)
+        import oslo_messaging
+    return oslo_messaging
+
+
 class Bus:
     """The message bus."""
 
@@ -28,7 +41,7 @@ class Bus:
     def __init__(self, settings: Amqp, *, timeout_seconds: float) -> None:
         """Raises ConfigurationError when the library is not installed."""
         try:
-            import oslo_messaging
+            oslo_messaging = _library()
         except ModuleNotFoundError as missing:
             raise ConfigurationError(
                 "notifications.amqp.url is set, but oslo.messaging is not installed; install "
@@ -41,14 +54,15 @@ class Bus:
         self._timeout_seconds = timeout_seconds
         oslo_messaging.set_transport_defaults(settings.exchange)
         conf = cfg.ConfigOpts()
-        conf([], project="transom", default_config_files=[], default_config_dirs=[])
-        self._transport: Any = oslo_messaging.get_notification_transport(conf, url=settings.url)
-        if settings.url.startswith("rabbit"):
-            # How long a broker that is away is waited for is the outbox's matter.
-            conf.set_override("rabbit_retry_interval", 1, group="oslo_messaging_rabbit")
-            conf.set_override(
-                "kombu_reconnect_timeout", timeout_seconds, group="oslo_messaging_rabbit"
-            )
+        files = [settings.options_file] if settings.options_file else []
+        try:
+            conf([], project="transom", default_config_files=files, default_config_dirs=[])
+            self._transport: Any = oslo_messaging.get_notification_transport(conf, url=settings.url)
+        except (cfg.Error, oslo_messaging.MessagingException) as wrong:
+            raise ConfigurationError(
+                f"notifications.amqp cannot be used ({type(wrong).__name__}); give a url such as "
+                "rabbit://user:password@host:5672/, and in options_file what oslo.messaging takes."
+            ) from wrong
 
     async def deliver(self, event: Outgoing) -> None:
         """Send the event to every topic. Raises Undelivered unless the broker confirms it."""
