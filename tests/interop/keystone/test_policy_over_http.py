@@ -179,6 +179,20 @@ class World:
                 changes=False,
             ),
             Call(
+                "download_from_store",
+                lambda client, image, _: client.get(f"/v2/images/{image}/file?prefer=second"),
+                _download,
+                changes=False,
+            ),
+            Call(
+                "copy_image",
+                lambda client, image, _: client.post(
+                    f"/v2/images/{image}/import",
+                    json={"method": {"name": "copy-image"}, "stores": ["second"]},
+                ),
+                lambda status, _visibility, _persona: 202 if status == "active" else 409,
+            ),
+            Call(
                 "upload_image",
                 lambda client, image, _: client.put_data(image, DATA),
                 lambda status, _visibility, _persona: 204 if status == "queued" else 409,
