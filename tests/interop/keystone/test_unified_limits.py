@@ -305,6 +305,35 @@ def test_fifty_uploads_of_unknown_size_pass_it_with_one_of_them_at_most(
     assert tenant.usage()["image_size_total"] == (4, 6)
 
 
+def test_fifty_that_are_staged_at_once_never_pass_the_size_of_what_waits(
+    cloud: Cloud, service: str, transom: ServerProcess
+) -> None:
+    # What waits does not count as stored, so a small limit of that is no matter.
+    tenant = Tenant(
+        cloud, service, transom, image_stage_total=4, image_size_total=0, image_count_uploading=-1
+    )
+    ids = tenant.many()
+    data = b"x" * MIB
+
+    def stage(client: Client, number: int) -> int:
+        path = f"/v2/images/{ids[number]}/stage"
+        headers = {"Content-Type": "application/octet-stream"}
+        return client.put(path, content=data, headers=headers).status_code
+
+    statuses = tenant.at_once(stage)
+
+    assert statuses == {204: 4, 413: AT_ONCE - 4}
+    assert tenant.usage()["image_stage_total"] == (4, 4)
+    assert tenant.usage()["image_size_total"] == (0, 0)
+    states = Counter(image["status"] for image in images_of(tenant))
+    assert states == {"uploading": 4, "queued": AT_ONCE - 4}
+    staged = next(image["id"] for image in images_of(tenant) if image["status"] == "uploading")
+    waiting = next(at for at in range(AT_ONCE) if tenant.client.show(ids[at])["status"] == "queued")
+    assert stage(tenant.client, waiting) == 413
+    assert tenant.client.delete(f"/v2/images/{staged}").status_code == 204
+    assert stage(tenant.client, waiting) == 204, "what was deleted is given back"
+
+
 def test_fifty_uploads_at_once_never_pass_the_number_of_uploads(
     cloud: Cloud, service: str, transom: ServerProcess
 ) -> None:
