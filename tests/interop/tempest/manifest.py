@@ -18,7 +18,6 @@ KINDS = (
     ("vmdk-sparse", "vmdk", "vmdk", ("-o", "subformat=monolithicSparse")),
     ("vmdk-stream", "vmdk", "vmdk", ("-o", "subformat=streamOptimized")),
     ("vhd", "vhd", "vpc", ("-o", "force_size=on")),
-    ("vhd-fixed", "vhd", "vpc", ("-o", "subformat=fixed,force_size=on")),
     ("vhdx", "vhdx", "vhdx", ()),
     ("vdi", "vdi", "vdi", ()),
 )
