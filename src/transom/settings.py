@@ -517,8 +517,17 @@ class Notifications(Group, frozen=True):
     ] = 10.0
     tries_max: Annotated[
         Annotated[int, msgspec.Meta(ge=1)],
-        doc("How often an event is tried before it is laid aside for `transom events`."),
+        doc(
+            "How often an event is tried before it is laid aside for `transom events`. While the "
+            "receiver is away, tries do not count."
+        ),
     ] = 16
+    keep_hours: Annotated[
+        Annotated[float, msgspec.Meta(gt=0)],
+        doc(
+            "How long an event waits for a receiver that is away, in hours; then it is laid aside."
+        ),
+    ] = 72.0
     retry_seconds: Annotated[
         Annotated[float, msgspec.Meta(gt=0)],
         doc("Pause before the second try, in seconds. It doubles with each further one."),

@@ -17,13 +17,14 @@ from tests.support.catalogs import an_image, fresh_url
 from tests.support.receiver import KEY, SECRET, Receiver
 from transom.catalog import Catalog
 from transom.catalog.engine import Engine
+from transom.errors import ConfigurationError
 from transom.events import Events, among
 from transom.events.delivery import Delivery
 from transom.events.payloads import image_notice
 from transom.events.target import Undelivered
 from transom.events.webhooks import Webhook, cloud_event, key_of, signed
 from transom.model.event import EventState, Notice, Outgoing, Priority
-from transom.settings import Settings, load
+from transom.settings import Settings, load, shown
 
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 EVENT = Outgoing(
@@ -143,6 +144,59 @@ async def test_without_a_target_nothing_is_asked_or_written(catalog: Catalog) ->
     assert not events.is_on
     assert not events.wants("image.create")
     assert await catalog.outbox.list() == []
+
+
+# --- how targets are configured ------------------------------------------------------------------
+
+HOOK = 'url = "https://example.org/hook"\nsecret = "s3cret"\n'
+
+
+def loaded(tmp_path: Path, text: str, **environment: str) -> Settings:
+    path = tmp_path / "transom.toml"
+    path.write_text(text)
+    return load(path, tmp_path, environment)
+
+
+def test_webhooks_are_tables_and_secrets_are_not_shown(tmp_path: Path) -> None:
+    text = f"[notifications.webhooks.builds]\n{HOOK}"
+    amqp = "rabbit://user:hidden@host:5672/"
+    settings = loaded(
+        tmp_path,
+        text,
+        TRANSOM_NOTIFICATIONS__WEBHOOKS__BUILDS__EVENTS="image.create, task",
+        TRANSOM_NOTIFICATIONS__AMQP__URL=amqp,
+    )
+    hook = settings.notifications.webhooks["builds"]
+    assert (hook.url, hook.events) == ("https://example.org/hook", ("image.create", "task"))
+    printed = shown(settings)
+    assert "[notifications.webhooks.builds]" in printed
+    assert "s3cret" not in printed
+    assert "hidden" not in printed
+    assert "https://example.org/hook" in printed
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[notifications.webhooks.a]\n" + HOOK + "colour = 1", "notifications.webhooks.<name>"),
+        ('[notifications.webhooks.a]\nurl = "https://x"', "notifications.webhooks.a.secret"),
+        ('[notifications.webhooks.a]\nurl = "ftp://x"\nsecret = "s"', "webhooks.a.url"),
+        ('[notifications.webhooks.a]\nurl = "http://u:p@x"\nsecret = "s"', "webhooks.a.url"),
+        ("[notifications.webhooks.amqp]\n" + HOOK, "notifications.webhooks.amqp"),
+        (
+            '[notifications.webhooks.a]\nurl = "http://x"\nsecret = "whsec_?"',
+            "notifications.webhooks.a.secret",
+        ),
+        ('[notifications.amqp]\nurl = "rabbit"', "notifications.amqp.url"),
+        ('[notifications.amqp]\nurl = "rabbit://x"\ntopics = []', "notifications.amqp.topics"),
+    ],
+    ids=["unknown-key", "no-secret", "scheme", "password", "name", "base64", "bus", "topics"],
+)
+def test_targets_that_cannot_work_are_refused_by_name(tmp_path: Path, text: str, key: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        loaded(tmp_path, text)
+    assert key in str(refused.value)
+    assert "u:p@" not in str(refused.value)
 
 
 # --- what a webhook is ---------------------------------------------------------------------------
@@ -283,6 +337,49 @@ async def test_an_event_that_is_refused_is_laid_aside_and_the_next_follows(
     assert (dead.state, dead.attempts, dead.reason) == (EventState.DEAD, 3, "it answered 422")
 
 
+async def test_an_event_that_breaks_its_receiver_is_laid_aside_while_others_pass(
+    catalog: Catalog, receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.answer = lambda event: 500 if event["subject"] == "bad" else 204
+    settings = settings_for(receiver, tmp_path, tries_max=3, retry_seconds_max=2.0)
+    async with Running(settings, catalog) as events:
+        await events.tell(about("bad"))
+        for number in range(200):
+            await events.tell(about("good", number))
+            if EventState.DEAD in {event.state for event in await catalog.outbox.list()}:
+                break
+            await asyncio.sleep(0.1)
+        await until(lambda: len(receiver.events) > number)
+    assert [event.subject for event in await catalog.outbox.list()] == ["bad"]
+
+
+async def test_no_event_is_laid_aside_because_its_receiver_is_away(
+    catalog: Catalog, receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.answer = lambda _: 503
+    settings = settings_for(receiver, tmp_path, tries_max=2)
+    async with Running(settings, catalog) as events:
+        await events.tell(about("one"))
+        await until(lambda: len(receiver.tries) >= 5)
+        [waiting] = await catalog.outbox.list()
+        assert waiting.state is EventState.WAITING
+        receiver.answer = lambda _: 204
+        await until(lambda: len(receiver.events) >= 1)
+
+
+async def test_an_event_waits_for_a_receiver_that_is_away_for_its_hours(
+    catalog: Catalog, receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.answer = lambda _: 503
+    settings = settings_for(receiver, tmp_path, tries_max=2, keep_hours=0.0001)
+    async with Running(settings, catalog) as events:
+        await events.tell(about("one"))
+        deadline = time.monotonic() + 20
+        while (await catalog.outbox.list())[0].state is EventState.WAITING:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+
 async def test_two_processes_deliver_each_event_once(
     catalog: Catalog, receiver: Receiver, tmp_path: Path
 ) -> None:
@@ -309,6 +406,21 @@ async def test_another_process_goes_on_when_one_stops(
     async with Running(settings, catalog, "two") as events:
         await events.tell(about("a", 1))
         await until(lambda: len(receiver.events) >= 2)
+
+
+async def test_a_delivery_stops_at_once_also_while_it_is_woken(
+    catalog: Catalog, receiver: Receiver, tmp_path: Path
+) -> None:
+    settings = settings_for(receiver, tmp_path)
+    for number in range(40):
+        running = Running(settings, catalog)
+        async with asyncio.timeout(10), running:
+            await asyncio.sleep(0.03)
+            for wake in running.delivery._wakes:
+                wake.set()
+            # So that the end comes at every point of the waking.
+            for _ in range(number % 4):
+                await asyncio.sleep(0)
 
 
 # --- what is told --------------------------------------------------------------------------------

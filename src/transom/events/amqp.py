@@ -68,7 +68,8 @@ class Bus:
         """Send the event to every topic. Raises Undelivered unless the broker confirms it."""
         sending = asyncio.to_thread(self._send, event)
         try:
-            await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(sending)), self._patience)
+            async with asyncio.timeout(self._patience):
+                await asyncio.shield(asyncio.ensure_future(sending))
         except TimeoutError:
             raise Undelivered(
                 f"no answer within {self._patience:g} seconds", is_away=True

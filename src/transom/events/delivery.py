@@ -128,8 +128,10 @@ class Delivery:
                 _log.warning("events.not_delivered", target=target.name, reason=str(error))
             except Exception:  # noqa: BLE001 - one odd event must not end the delivery of all
                 _log.exception("events.not_delivered", target=target.name)
+            # Not `wait_for`: before Python 3.12 that loses a cancellation which comes with the wake.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wake.wait(), TICK_SECONDS)
+                async with asyncio.timeout(TICK_SECONDS):
+                    await wake.wait()
             wake.clear()
 
     async def hold(self, target: Target) -> bool:
@@ -157,6 +159,8 @@ class _Round:
         self._away = 0
         """How often in a row the target was away."""
         self._paused_until = 0.0
+        self._took_at = float("-inf")
+        """When the target last took an event."""
 
     async def run(self) -> None:
         """Deliver all that is due."""
@@ -171,6 +175,8 @@ class _Round:
     async def _deliver(self, heads: list[Outgoing]) -> None:
         outcomes = await asyncio.gather(*(self._try(event) for event in heads))
         delivered = [event.number for event, failure in outcomes if failure is None]
+        if delivered:
+            self._took_at = time.monotonic()
         failed = {
             event.number: self._judged(event, failure)
             for event, failure in outcomes
@@ -204,9 +210,8 @@ class _Round:
         return event, None
 
     def _judged(self, event: Outgoing, failure: Undelivered) -> tuple[str, dt.datetime, EventState]:
-        attempts = event.attempts + 1
         state = EventState.WAITING
-        if attempts >= self._delivery.notifications.tries_max:
+        if self._is_in_vain(event, failure):
             state = EventState.DEAD
             _log.error(
                 "event.laid_aside",
@@ -218,6 +223,17 @@ class _Round:
         pause = self._delivery.pause_seconds(event.attempts)
         pause = max(pause, failure.wait_seconds or 0.0)
         return failure.reason, dt.datetime.now(dt.UTC) + dt.timedelta(seconds=pause), state
+
+    def _is_in_vain(self, event: Outgoing, failure: Undelivered) -> bool:
+        """True when an event was tried often enough. What a target that is away does not take is
+        not the event's fault; it is when others are taken meanwhile."""
+        notifications = self._delivery.notifications
+        if event.attempts + 1 < notifications.tries_max:
+            return False
+        takes_others = time.monotonic() - self._took_at < 2 * notifications.retry_seconds_max
+        age = dt.datetime.now(dt.UTC) - event.created_at
+        is_old = age > dt.timedelta(hours=notifications.keep_hours)
+        return not failure.is_away or takes_others or is_old
 
     def _look_at(self, failures: list[Undelivered | None]) -> None:
         away = [each for each in failures if each is not None and each.is_away]
@@ -238,5 +254,6 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
         await asyncio.shield(task)
     except asyncio.CancelledError:
         with contextlib.suppress(TransomError, TimeoutError):
-            await asyncio.wait_for(task, STOP_SECONDS)
+            async with asyncio.timeout(STOP_SECONDS):
+                await task
         raise

@@ -109,8 +109,10 @@ class Engine:
                 _log.warning("tasks.not_minded", reason=str(error))
             except Exception:  # noqa: BLE001 - the library's own; the next round tries again
                 _log.exception("tasks.not_minded")
+            # Not `wait_for`: before Python 3.12 that loses a cancellation which comes with the wake.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(waits.wait(), TICK_SECONDS)
+                async with asyncio.timeout(TICK_SECONDS):
+                    await waits.wait()
             waits.clear()
 
     async def _tick(self) -> None:
