@@ -58,9 +58,8 @@ def sign(key: Any, data: bytes, method: str) -> str:
     return base64.b64encode(made).decode()
 
 
-def trust(server: ServerProcess, key: Any, *, days: tuple[int, int] = (-1, 1)) -> str:
-    """Lay a certificate of the key into the folder; gives its id."""
-    certificate_id = str(uuid.uuid4())
+def certificate_of(key: Any, *, days: tuple[int, int] = (-1, 1)) -> bytes:
+    """A certificate of the key, valid from and to these days from now, PEM."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "signer")])
     now = dt.datetime.now(dt.UTC)
     certificate = (
@@ -73,10 +72,15 @@ def trust(server: ServerProcess, key: Any, *, days: tuple[int, int] = (-1, 1)) -
         .not_valid_after(now + dt.timedelta(days=days[1]))
         .sign(key, hashes.SHA256())
     )
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def trust(server: ServerProcess, key: Any, *, days: tuple[int, int] = (-1, 1)) -> str:
+    """Lay a certificate of the key into the folder; gives its id."""
+    certificate_id = str(uuid.uuid4())
     folder = Path(server.data) / "trusted"
     folder.mkdir(exist_ok=True)
-    content = certificate.public_bytes(serialization.Encoding.PEM)
-    (folder / f"{certificate_id}.pem").write_bytes(content)
+    (folder / f"{certificate_id}.pem").write_bytes(certificate_of(key, days=days))
     return certificate_id
 
 

@@ -49,7 +49,9 @@ async def upload(
     if image.status is not Status.QUEUED:
         raise StatusConflict(image_id, "upload data to", image.status)
     store = registry.stores.pick(store_name)
-    seal = await registry.signatures.verifier_for(image.properties, actor.token)
+    seal = await registry.signatures.verifier_for(
+        image.properties, token=actor.token, project_id=actor.project_id
+    )
     allowance = await registry.limits.allowance(image.owner)
     key = new_key(image_id)
     writer = store.writer(key, size_hint=size_bytes)

@@ -245,7 +245,9 @@ async def _fill(run: Run, slot: str, store: Store, image: Image, material: Mater
     is_copy = bool(image.locations)
     seal = None
     if not is_copy:
-        seal = await registry.signatures.verifier_for(image.properties, run.notes.get("token"))
+        seal = await registry.signatures.verifier_for(
+            image.properties, token=run.notes.get("token"), project_id=run.task.owner
+        )
     async with await run.writer(slot, store, size_hint=size_bytes) as writer:
         try:
             taken = await take_in(

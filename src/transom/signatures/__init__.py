@@ -63,10 +63,10 @@ class Signatures:
         return self._source.needs_token
 
     async def verifier_for(
-        self, properties: Mapping[str, str | None], token: str | None
+        self, properties: Mapping[str, str | None], *, token: str | None, project_id: str | None
     ) -> Verifier | None:
         """What the data of an image with these properties has to pass through; None when it is not
-        signed. Raises SignatureInvalid for properties that no signature can have, a certificate that
+        signed. `token` and its `project_id` are the caller's. Raises SignatureInvalid for properties that no signature can have, a certificate that
         is not there or not valid now, and where the library is not installed."""
         if not is_signed(properties):
             return None
@@ -78,7 +78,9 @@ class Signatures:
                 "the administrator for transom[signatures]"
             ) from missing
         values = {name: properties[name] or "" for name in PROPERTIES}
-        certificate = await self._source.certificate(values[CERTIFICATE], token)
+        certificate = await self._source.certificate(
+            values[CERTIFICATE], token=token, project_id=project_id
+        )
         return open_verifier(
             certificate,
             signature=values[SIGNATURE],

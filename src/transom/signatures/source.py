@@ -11,6 +11,8 @@ class CertificateSource(Protocol):
     needs_token: bool
     """True when a certificate is fetched with the caller's own token."""
 
-    async def certificate(self, certificate_id: str, token: str | None) -> bytes:
+    async def certificate(
+        self, certificate_id: str, *, token: str | None, project_id: str | None
+    ) -> bytes:
         """The certificate, PEM or DER. Raises SignatureInvalid when there is none for this caller."""
         ...

@@ -37,15 +37,20 @@ class BarbicanSource:
         if settings.signatures.barbican_url:
             config.set_override("barbican_endpoint", settings.signatures.barbican_url, "barbican")
         self._api: Any = key_manager.API(config)
-        self._project = keystone.project_name
+        self._auth_url = keystone.auth_url
 
-    async def certificate(self, certificate_id: str, token: str | None) -> bytes:
+    async def certificate(
+        self, certificate_id: str, *, token: str | None, project_id: str | None
+    ) -> bytes:
         """The certificate as Barbican has it. Raises SignatureInvalid."""
-        return await asyncio.to_thread(self._fetch, certificate_id, token)
+        return await asyncio.to_thread(self._fetch, certificate_id, token, project_id)
 
-    def _fetch(self, certificate_id: str, token: str | None) -> bytes:
+    def _fetch(self, certificate_id: str, token: str | None, project_id: str | None) -> bytes:
+        caller = KeystoneToken(
+            auth_url=self._auth_url, token=token or "", project_id=project_id, reauthenticate=False
+        )
         try:
-            found = self._api.get(KeystoneToken(token=token or ""), certificate_id)
+            found = self._api.get(caller, certificate_id)
         except ManagedObjectNotFoundError as missing:
             raise SignatureInvalid(
                 f"Barbican has no certificate {certificate_id:.64} for you"

@@ -21,7 +21,9 @@ class FolderSource:
     def __init__(self, settings: Settings) -> None:
         self._folder = Path(settings.signatures.folder)
 
-    async def certificate(self, certificate_id: str, token: str | None) -> bytes:
+    async def certificate(
+        self, certificate_id: str, *, token: str | None, project_id: str | None
+    ) -> bytes:
         """The file's content. Raises SignatureInvalid."""
         if not _ID.fullmatch(certificate_id):
             raise SignatureInvalid(f"'{certificate_id:.64}' is no id of a certificate")
