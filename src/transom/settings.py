@@ -666,6 +666,7 @@ def _gather_stores(tree: dict[str, Any], folder: Path) -> None:
     )
     tree.setdefault("database", {}).setdefault("url", defaults.database.url)
     tree.setdefault("cache", {}).setdefault("path", str(folder / "cache"))
+    tree.setdefault("signatures", {}).setdefault("folder", str(folder / "certificates"))
 
 
 def _gather_options(store: dict[str, Any]) -> dict[str, Any]:

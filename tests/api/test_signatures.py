@@ -75,12 +75,14 @@ def certificate_of(key: Any, *, days: tuple[int, int] = (-1, 1)) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def trust(server: ServerProcess, key: Any, *, days: tuple[int, int] = (-1, 1)) -> str:
+def trust(
+    server: ServerProcess, key: Any, *, days: tuple[int, int] = (-1, 1), folder: str = "trusted"
+) -> str:
     """Lay a certificate of the key into the folder; gives its id."""
     certificate_id = str(uuid.uuid4())
-    folder = Path(server.data) / "trusted"
-    folder.mkdir(exist_ok=True)
-    (folder / f"{certificate_id}.pem").write_bytes(certificate_of(key, days=days))
+    place = Path(server.data) / folder
+    place.mkdir(exist_ok=True)
+    (place / f"{certificate_id}.pem").write_bytes(certificate_of(key, days=days))
     return certificate_id
 
 
@@ -126,6 +128,13 @@ def test_data_that_was_signed_is_taken_and_other_data_is_not(
     assert signing.demo.put_data(image_id, DATA).status_code == 204
     assert signing.demo.show(image_id)["status"] == "active"
     assert signing.demo.get(f"/v2/images/{image_id}/file").content == DATA
+
+
+def test_without_a_setting_certificates_lie_in_the_data_folder(default: Running) -> None:
+    key = make_key("RSA-PSS")
+    certificate_id = trust(default.server, key, folder="certificates")
+    said = properties(certificate_id, "RSA-PSS", "SHA-256", sign(key, DATA, "SHA-256"))
+    assert default.demo.put_data(signed(default.demo, **said), DATA).status_code == 204
 
 
 @pytest.mark.parametrize("method", ["SHA-224", "SHA-384"])

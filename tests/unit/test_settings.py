@@ -61,7 +61,7 @@ def test_every_table_below_stores_is_a_store(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("[server]\nworkers = 0", "server.workers = 0"),
-        ("[server]\nworker = 1", "server.worker: there is no such key"),
+        ("[server]\nworkerz = 1", "server.workerz: there is no such key"),
         ("[serer]\nbind = ''", "serer"),
         ('[server]\nbind = "9292"', "server.bind = '9292'"),
         ('[server]\nbind = "localhost:99999"', "server.bind"),

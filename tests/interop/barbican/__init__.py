@@ -1,0 +1,1 @@
+"""A real Barbican, and what of Transom needs one."""
