@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import pytest
+import structlog
 
 from tests.support.server import Client, Config, ServerProcess, merged
 
@@ -74,6 +75,13 @@ def with_test_database(config: Config) -> Config:
 def configured(folder: Path, config: Config | None = None) -> ServerProcess:
     """A server, not started yet, with the tests' defaults below its own configuration."""
     return ServerProcess(folder, with_test_database(merged(DEFAULT_CONFIG, config or {})))
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A command that a test runs in its own process sets up logs; the next test must not hear less."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    telemetry.configure(args.log_level)
+    telemetry.configure(args.log_level, for_good=True)
     logging.getLogger("_granian").setLevel(logging.WARNING)
     flags = {
         key: value
@@ -183,6 +183,6 @@ def worker_face() -> object:
     from transom.app import App
 
     launch = msgspec.json.decode(os.environ[_LAUNCH])
-    telemetry.configure(launch["log_level"])
+    telemetry.configure(launch["log_level"], for_good=True)
     config = Path(launch["config"]) if launch["config"] else None
     return App.build(load(config, Path(launch["data"]), os.environ, launch["flags"])).application

@@ -35,7 +35,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _run(args: argparse.Namespace) -> int:
     import uvloop
 
-    telemetry.configure(args.log_level)
+    telemetry.configure(args.log_level, for_good=True)
     settings = settings_of(args, {})
     if any(store.driver == "memory" for store in settings.stores.named.values()):
         raise ConfigurationError(
