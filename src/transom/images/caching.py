@@ -19,7 +19,7 @@ from transom.catalog.caches import Cached
 from transom.errors import CacheOff, ImageNotFound, NotActive, TransomError
 from transom.images.change import refuse_anonymous
 from transom.images.clock import now
-from transom.images.download import digest_of, open_data
+from transom.images.download import digest_of, open_data, pieces
 from transom.model.actor import Actor
 from transom.model.image import Image, Status
 from transom.registry import Registry
@@ -76,21 +76,13 @@ async def _fill(
     size_bytes = image.size or 0
 
     async def source() -> AsyncIterator[bytes]:
-        return _pieces(await open_data(registry, image, prefer=prefer))
+        return pieces(await open_data(registry, image, prefer=prefer))
 
     async def completed() -> None:
         await registry.catalog.caches.put(node_of(registry.settings), image.id, size_bytes, now())
 
     filling = await cache.fill(image.id, size_bytes, digest, source, completed)
     return None if filling is None else _CachedReader(cache.read(filling, 0, size_bytes))
-
-
-async def _pieces(reader: Reader) -> AsyncIterator[bytes]:
-    try:
-        async for piece in reader:
-            yield piece
-    finally:
-        await reader.close()
 
 
 class _CachedReader:

@@ -129,6 +129,15 @@ async def _proven(
     return ProvenReader(reader, store=store.name, algorithm=algorithm, expected=value)
 
 
+async def pieces(reader: Reader) -> AsyncIterator[bytes]:
+    """All that the reader gives; it is closed at the end."""
+    try:
+        async for piece in reader:
+            yield piece
+    finally:
+        await reader.close()
+
+
 def digest_of(image: Image) -> tuple[str, str] | None:
     """The stronger of the image's digests that this Python can compute."""
     algorithm, value = image.os_hash_algo, image.os_hash_value

@@ -9,7 +9,6 @@ held to the data that the image has: whatever a patch adds, the bytes of an imag
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -28,13 +27,13 @@ from transom.errors import (
     ValidationMismatch,
 )
 from transom.images.attributes import checked_text
-from transom.images.download import by_weight
+from transom.images.download import by_weight, pieces
 from transom.images.intake import measure
 from transom.model.actor import Actor
 from transom.model.image import Image, Location, Status
 from transom.model.reserved import LAST_ERROR
 from transom.registry import Registry
-from transom.stores.store import KeyMissing, Reader
+from transom.stores.store import KeyMissing
 
 URL_LENGTH_MAX = 255
 METADATA_BYTES_MAX = 65536
@@ -214,15 +213,6 @@ class Relocation:
         reader = await self._registry.stores.get(location.store).read(location.key)
         _, digests = await measure(pieces(reader), (algorithm,))
         return digests[algorithm]
-
-
-async def pieces(reader: Reader) -> AsyncIterator[bytes]:
-    """All that the reader gives; it is closed at the end."""
-    try:
-        async for piece in reader:
-            yield piece
-    finally:
-        await reader.close()
 
 
 def checked_validation(value: Any) -> dict[str, str]:

@@ -31,8 +31,9 @@ from transom.events.payloads import image_notice, task_notice
 from transom.images.attributes import checked_text
 from transom.images.change import refuse_anonymous
 from transom.images.clock import now
+from transom.images.download import pieces
 from transom.images.intake import measure
-from transom.images.relocate import URL_LENGTH_MAX, is_digest, pieces
+from transom.images.relocate import URL_LENGTH_MAX, is_digest
 from transom.imports import expiry
 from transom.imports.run import HASHING, Run
 from transom.model.actor import Actor

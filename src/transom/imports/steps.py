@@ -6,7 +6,6 @@ location of the image in the transaction that makes it one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -26,7 +25,7 @@ from transom.errors import (
 )
 from transom.events.payloads import data_notice, failed_notice, image_notice
 from transom.images.clock import now
-from transom.images.download import open_data
+from transom.images.download import open_data, pieces
 from transom.images.intake import Taken, measure, take_in
 from transom.imports import expiry, open_method
 from transom.imports.legacy import create_image
@@ -121,7 +120,7 @@ async def _verify(run: Run) -> None:
     expected: dict[str, str] = run.notes.get("expected", {})
     reader = await _read(run.staging, material.key, run.image_id)
     _, digests = await measure(
-        _pieces(reader),
+        pieces(reader),
         (algorithm, *expected),
         progress=lambda done: run.report("verifying", done, material.size_bytes),
     )
@@ -251,7 +250,7 @@ async def _fill(run: Run, slot: str, store: Store, image: Image, material: Mater
     async with await run.writer(slot, store, size_hint=size_bytes) as writer:
         try:
             taken = await take_in(
-                _pieces(reader),
+                pieces(reader),
                 Onward(writer),
                 disk_format=image.disk_format if material is None else material.disk_format,
                 container_format=(
@@ -297,14 +296,6 @@ async def _read(store: Store, key: str, image_id: str) -> Reader:
         return await store.read(key)
     except KeyMissing:
         raise DataNotFound(image_id) from None
-
-
-async def _pieces(reader: Reader) -> AsyncIterator[bytes]:
-    try:
-        async for piece in reader:
-            yield piece
-    finally:
-        await reader.close()
 
 
 def _changes(run: Run, material: Material) -> dict[str, Any]:
