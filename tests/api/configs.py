@@ -12,6 +12,13 @@ TWO_STORES: Config = {
         "second": {"driver": "file", "path": "<data>/second", "weight": 5},
     }
 }
+SLOW_AND_FAST: Config = {
+    "stores": {
+        "default": "slow",
+        "slow": {"driver": "file", "path": "<data>/slow", "description": "Spinning disks"},
+        "fast": {"driver": "file", "path": "<data>/fast", "weight": 10},
+    }
+}
 MEMORY_STORE: Config = {"stores": {"main": {"driver": "memory"}}}
 LOCATIONS: Config = {"images": {"show_multiple_locations": True, "show_direct_url": True}}
 SMALL_LIMITS: Config = {

@@ -233,7 +233,9 @@ async def _facts_of_complete(store: Store, mark: dict[str, Any] | None) -> Facts
     return facts if entry.size_bytes == facts.size else None
 
 
-async def _fill(run: Run, slot: str, store: Store, image: Image, material: Material | None) -> Any:
+async def _fill(
+    run: Run, slot: str, store: Store, image: Image, material: Material | None
+) -> Facts:
     registry, settings = run.registry, run.registry.settings
     size_bytes = image.size if material is None else material.size_bytes
     if material is None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from transom.errors import ChecksumsUnreadable, ImageTooLarge
-from transom.remote.fetch import open_download
+from transom.remote.fetch import read_whole
 from transom.remote.guard import Guard
 
 SIZE_BYTES_MAX: Final = 1024 * 1024
@@ -39,14 +39,11 @@ async def digest_of(guard: Guard, url: str, name: str) -> Digest | None:
     None when the list does not name the file. Raises ChecksumsUnreadable for something else than a
     list, or one of more than 1 MiB, and what `open_download` raises.
     """
-    text = bytearray()
     try:
-        async with open_download(guard, [url], size_bytes_max=SIZE_BYTES_MAX) as download:
-            async for chunk in download:
-                text += chunk
+        content = await read_whole(guard, url, size_bytes_max=SIZE_BYTES_MAX)
     except ImageTooLarge:
         raise ChecksumsUnreadable from None
-    return find(text.decode("utf-8", "replace"), name)
+    return find(content.decode("utf-8", "replace"), name)
 
 
 def find(text: str, name: str) -> Digest | None:

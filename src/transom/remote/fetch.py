@@ -79,6 +79,20 @@ async def open_download(
         await download.close()
 
 
+async def read_whole(
+    guard: Guard, url: str, *, size_bytes_max: int, headers: Mapping[str, str] | None = None
+) -> bytes:
+    """All of a small document behind a URL. Raises ImageTooLarge beyond `size_bytes_max`, and what
+    `open_download` raises."""
+    content = bytearray()
+    async with open_download(
+        guard, [url], size_bytes_max=size_bytes_max, headers=headers
+    ) as download:
+        async for chunk in download:
+            content += chunk
+    return bytes(content)
+
+
 class Download:
     """The data of a URL on its way. `open_download` makes it; it is iterated once."""
 

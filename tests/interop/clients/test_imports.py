@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from openstack.connection import Connection
 
+from tests.api.configs import SLOW_AND_FAST
 from tests.conftest import configured
 from tests.interop.clients.commands import Preloaded, Shell
 from tests.interop.conftest import Cloud
@@ -22,16 +23,7 @@ from tests.support.web import Web
 
 pytestmark = pytest.mark.interop
 
-STORES: Config = merged(
-    FROM_LOOPBACK,
-    {
-        "stores": {
-            "default": "slow",
-            "slow": {"driver": "file", "path": "<data>/slow", "description": "Spinning disks"},
-            "fast": {"driver": "file", "path": "<data>/fast", "weight": 10},
-        }
-    },
-)
+STORES: Config = merged(FROM_LOOPBACK, SLOW_AND_FAST)
 DATA = b"transom bar " * 20_000
 
 

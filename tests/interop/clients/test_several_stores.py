@@ -8,28 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.configs import SLOW_AND_FAST
 from tests.conftest import configured
 from tests.interop.clients.commands import Preloaded, Shell
 from tests.interop.conftest import Cloud
 from tests.support.copies import add_copy
-from tests.support.server import Config
 
 pytestmark = pytest.mark.interop
 
-STORES: Config = {
-    "stores": {
-        "default": "slow",
-        "slow": {"driver": "file", "path": "<data>/slow", "description": "Spinning disks"},
-        "fast": {"driver": "file", "path": "<data>/fast", "weight": 10},
-    }
-}
 DATA = b"glazing bars " * 10_000
 
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded) -> Iterator[Cloud]:
     """A cloud with two stores."""
-    with configured(tmp_path_factory.mktemp("stores"), STORES) as server:
+    with configured(tmp_path_factory.mktemp("stores"), SLOW_AND_FAST) as server:
         yield Cloud(server, tmp_path_factory.mktemp("home"), preloaded)
 
 

@@ -12,7 +12,7 @@ from transom.images.attributes import UUID, checked, is_reserved
 from transom.imports.fetching import fetch_urls
 from transom.imports.plugin import Material
 from transom.model.image import Status
-from transom.remote.fetch import open_download
+from transom.remote.fetch import read_whole
 from transom.remote.guard import Guard
 
 if TYPE_CHECKING:
@@ -80,14 +80,9 @@ class GlanceDownload:
     async def _record(
         self, run: Run, guard: Guard, url: str, headers: dict[str, str]
     ) -> dict[str, Any]:
-        text = bytearray()
-        async with open_download(
-            guard, [url], size_bytes_max=RECORD_BYTES_MAX, headers=headers
-        ) as download:
-            async for chunk in download:
-                text += chunk
+        content = await read_whole(guard, url, size_bytes_max=RECORD_BYTES_MAX, headers=headers)
         try:
-            record = msgspec.json.decode(bytes(text), type=dict[str, Any])
+            record = msgspec.json.decode(content, type=dict[str, Any])
         except (msgspec.MsgspecError, UnicodeDecodeError):
             raise FetchFailed("The other Glance did not answer with an image.") from None
         if record.get("status") != Status.ACTIVE:
