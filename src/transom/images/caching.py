@@ -213,14 +213,15 @@ async def _prefetch(registry: Registry, cache: CacheFolder, image_id: str) -> No
     size_bytes = image.size or 0
     if image.status is not Status.ACTIVE:
         raise NotActive(image_id, image.status)
-    if await cache.find(image_id, size_bytes) is None:
-        reader = await _fill(registry, cache, image, ())
-        if reader is not None:
-            await reader.close()
-            await cache.filled(image_id)
+    if await cache.find(image_id, size_bytes) is not None:
+        await registry.catalog.caches.put(node_of(registry.settings), image_id, size_bytes, now())
+        return
+    reader = await _fill(registry, cache, image, ())
+    if reader is not None:
+        await reader.close()
+        await cache.filled(image_id)
     if await cache.find(image_id, size_bytes) is None:
         raise CacheOff(f"image {image_id} could not be brought into it")
-    await registry.catalog.caches.put(node_of(registry.settings), image_id, size_bytes, now())
 
 
 async def sweep_cache(registry: Registry) -> int:
