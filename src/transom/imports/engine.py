@@ -23,7 +23,7 @@ import structlog
 
 from transom.errors import CatalogUnavailable, TaskCancelled, TaskLost, TransomError
 from transom.images.clock import now
-from transom.images.sweep import dead_processes
+from transom.images.sweep import living_processes
 from transom.imports import durable
 from transom.imports.durable import Held, Stopped
 from transom.imports.run import PAUSE_SECONDS_MAX, UNEXPECTED, Run
@@ -148,8 +148,7 @@ class Engine:
         others = {task_id: held.owner for task_id, held in running.items() if held.owner != mine}
         if not others:
             return
-        leases = {lease.id for lease in await self._registry.catalog.processes.list()}
-        living = leases - set(await dead_processes(self._registry))
+        living = await living_processes(self._registry)
         for task_id, owner in others.items():
             if owner is not None and owner not in living:
                 _log.info("task.adopted", task_id=task_id, from_process=owner)
