@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from transom.errors import ConfigurationError
@@ -30,3 +31,66 @@ def size_option(name: str, settings: StoreSettings, key: str, default: int) -> i
             f"stores.{name}.{key} = {value!r}: give a number of bytes, 0 = unlimited."
         )
     return value
+
+
+def text_option(
+    name: str, settings: StoreSettings, key: str, default: str = "", *, right: str = ""
+) -> str:
+    """An option that is text; `right` tells what it should be, where it cannot be empty. Raises
+    ConfigurationError."""
+    value = settings.options.get(key, default)
+    if not isinstance(value, str) or not value.isprintable() or (right and not value.strip()):
+        raise ConfigurationError(f"stores.{name}.{key}: give {right or 'a text'}.")
+    return value.strip()
+
+
+def choice_option(
+    name: str, settings: StoreSettings, key: str, choices: Collection[str], default: str
+) -> str:
+    """An option that is one of a few words. Raises ConfigurationError."""
+    value = settings.options.get(key, default)
+    if isinstance(value, bool):
+        value = str(value).lower()
+    if value not in choices:
+        raise ConfigurationError(
+            f"stores.{name}.{key} = {value!r}: use one of {', '.join(choices)}."
+        )
+    return str(value)
+
+
+def flag_option(name: str, settings: StoreSettings, key: str, *, default: bool) -> bool:
+    """An option that is true or false. Raises ConfigurationError."""
+    value = settings.options.get(key, default)
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"stores.{name}.{key} = {value!r}: use true or false.")
+    return value
+
+
+def count_option(
+    name: str, settings: StoreSettings, key: str, default: int, *, least: int, most: int
+) -> int:
+    """An option that is a whole number within bounds. Raises ConfigurationError."""
+    value = settings.options.get(key, default)
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ConfigurationError(
+            f"stores.{name}.{key} = {value!r}: give a number from {least} to {most}."
+        )
+    return value
+
+
+def seconds_option(
+    name: str, settings: StoreSettings, key: str, default: float, *, most: float
+) -> float:
+    """An option that is a time in seconds, more than none. Raises ConfigurationError."""
+    value = settings.options.get(key, default)
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value, re.ASCII):
+        value = float(value)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= most:
+        raise ConfigurationError(
+            f"stores.{name}.{key} = {value!r}: give a number of seconds from above 0 to {most:g}."
+        )
+    return float(value)
