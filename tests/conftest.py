@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -69,12 +70,29 @@ def with_test_database(config: Config) -> Config:
     # Only here: a machine without PostgreSQL runs everything else.
     from tests.support import postgres
 
-    return merged(config, {"database": {"url": postgres.cluster().database()}})
+    return merged(config, {"database": {"url": postgres.cluster().database(stays=True)}})
+
+
+def without_database(server: ServerProcess) -> None:
+    """Remove the database that `with_test_database` made for a server that is over."""
+    url = server.config.get("database", {}).get("url", "")
+    if url.startswith("postgresql:"):
+        from tests.support import postgres
+
+        postgres.cluster().drop(url)
 
 
 def configured(folder: Path, config: Config | None = None) -> ServerProcess:
     """A server, not started yet, with the tests' defaults below its own configuration."""
     return ServerProcess(folder, with_test_database(merged(DEFAULT_CONFIG, config or {})))
+
+
+@pytest.fixture(autouse=True)
+def _databases_go_with_their_test() -> Iterator[None]:
+    """Hundreds of databases, some megabytes each, would fill the disk before the last test."""
+    yield
+    if "tests.support.postgres" in sys.modules:
+        sys.modules["tests.support.postgres"].end_of_test()
 
 
 @pytest.fixture(autouse=True)
@@ -191,6 +209,7 @@ def make_server(tmp_path: Path) -> Iterator[MakeServer]:
     yield make
     for each in made:
         each.kill()
+        without_database(each)
 
 
 @pytest.fixture(scope="session")
@@ -205,6 +224,7 @@ def server_with(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerWith
             while len(kept) >= SERVERS_KEPT:
                 _, oldest = kept.popitem(last=False)
                 oldest.server.stop()
+                without_database(oldest.server)
             fresh = configured(tmp_path_factory.mktemp("server-with"), config)
             started.append(fresh)
             fresh.start()
@@ -217,6 +237,7 @@ def server_with(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerWith
     yield get
     for each in started:
         each.stop()
+        without_database(each)
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import datetime as dt
 import functools
 import random
+import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -232,10 +234,17 @@ KNOBS = st.sampled_from(
 )
 
 
+def folder_that_stays() -> Path:
+    """A folder that goes with the process."""
+    folder = Path(tempfile.mkdtemp(prefix="transom-pages-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 @functools.cache
 def standing(dialect: str) -> Catalog:
     """A catalog for many examples."""
-    return Catalog(Engine(fresh_url(dialect, Path(tempfile.mkdtemp(prefix="transom-pages-")))))
+    return Catalog(Engine(fresh_url(dialect, folder_that_stays(), stays=True)))
 
 
 def all_pages(catalog: Catalog, query: dict[str, Any], actor: Actor, limit: int) -> list[Image]:
@@ -473,7 +482,7 @@ SMALL = Actor(project_id=seed.project(90))
 @functools.cache
 def filled() -> Catalog:
     """A catalog like a cloud's, on SQLite, where work can be counted."""
-    catalog = Catalog(Engine(fresh_url("sqlite", Path(tempfile.mkdtemp(prefix="transom-cost-")))))
+    catalog = Catalog(Engine(fresh_url("sqlite", folder_that_stays())))
     load(catalog.engine, seed.images(COUNT), seed.members(seed.images(COUNT)))
     return catalog
 

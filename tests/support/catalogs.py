@@ -24,20 +24,21 @@ DIALECTS = ("sqlite", "postgresql")
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 
 
-def fresh_url(dialect: str, folder: Path) -> str:
-    """The URL of a new catalog without images; `folder` is for SQLite's file."""
+def fresh_url(dialect: str, folder: Path, *, stays: bool = False) -> str:
+    """The URL of a new catalog without images; `folder` is for SQLite's file. PostgreSQL's goes
+    with the test, unless it `stays`."""
     template = _template(dialect)
     if dialect == "postgresql":
-        return postgres.cluster().database(template=template)
+        return postgres.cluster().database(template=template, stays=stays)
     path = folder / f"{uuid.uuid4().hex}.db"
     shutil.copy(template, path)
     return f"sqlite:///{path}"
 
 
-def empty_url(dialect: str, folder: Path) -> str:
+def empty_url(dialect: str, folder: Path, *, stays: bool = False) -> str:
     """The URL of a database without any tables; SQLite's file does not exist yet."""
     if dialect == "postgresql":
-        return postgres.cluster().database()
+        return postgres.cluster().database(stays=stays)
     return f"sqlite:///{folder / uuid.uuid4().hex}.db"
 
 
@@ -45,7 +46,7 @@ def empty_url(dialect: str, folder: Path) -> str:
 def _template(dialect: str) -> str:
     folder = Path(tempfile.mkdtemp(prefix="transom-catalog-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    url = empty_url(dialect, folder)
+    url = empty_url(dialect, folder, stays=True)
     catalog = Catalog(Engine(url))
     catalog.upgrade()
     catalog.close()

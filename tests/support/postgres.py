@@ -15,6 +15,9 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import psycopg
 
 _SETTINGS = {
     "listen_addresses": "''",
@@ -23,7 +26,17 @@ _SETTINGS = {
     "synchronous_commit": "off",
     "max_connections": "200",
     "shared_buffers": "64MB",
+    # Nobody replicates it, and nobody needs its past.
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "min_wal_size": "32MB",
+    "max_wal_size": "64MB",
+    # Nothing happens that no test asked for: what is known of a table is what a test gathered.
+    "autovacuum": "off",
 }
+
+_DROPPED_TOGETHER = 12
+"""Databases of tests that are over go so many at a time: each by itself would cost every test."""
 
 
 class Cluster:
@@ -34,6 +47,8 @@ class Cluster:
         self._bin = bin_folder
         self._user = _other_user()
         self._numbers = itertools.count()
+        self._lent: list[str] = []
+        self._over: list[str] = []
 
     @classmethod
     def start(cls) -> Cluster:
@@ -45,7 +60,7 @@ class Cluster:
             shutil.chown(folder, cluster._user)
         cluster._run(
             "initdb", "-D", cluster.data, "-U", "transom", "-A", "trust", "-E", "UTF8",
-            "--locale=C.UTF-8", "--no-sync",
+            "--locale=C.UTF-8", "--no-sync", "--wal-segsize=4",
         )  # fmt: skip
         cluster.up()
         return cluster
@@ -74,26 +89,56 @@ class Cluster:
             self.down()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def database(self, *, template: str = "template0") -> str:
-        """The URL of a new database: a copy of another one of this cluster, or empty."""
+    def restart(self) -> None:
+        """Stop the server and start it again."""
+        self.down()
+        self.up()
+
+    def database(self, *, template: str = "template0", stays: bool = False) -> str:
+        """The URL of a new database: a copy of another one of this cluster, or empty. It goes when
+        the test is over (`end_of_test`), or when the cluster does if it `stays`."""
         name = f"test{next(self._numbers)}"
         self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+        if not stays:
+            self._lent.append(name)
         return self.url(name)
+
+    def end_of_test(self) -> None:
+        """What the test was lent is not needed any more."""
+        self._over += self._lent
+        self._lent.clear()
+        if len(self._over) >= _DROPPED_TOGETHER:
+            self._drop(self._over)
+            self._over.clear()
+
+    def drop(self, url: str) -> None:
+        """Remove a database that stays otherwise; one of another cluster is left alone."""
+        if str(self.folder) in url:
+            self._drop([url.removeprefix("postgresql:///").partition("?")[0]])
 
     def url(self, name: str) -> str:
         """The URL of a database."""
         return f"postgresql:///{name}?host={self.folder}&user=transom"
 
-    def sql(self, statement: str, *, database: str = "postgres") -> str:
-        """What psql prints for a statement."""
-        return self._run(
-            "psql", "-h", str(self.folder), "-U", "transom", "-d", database, "-X", "-A", "-t",
-            "-v", "ON_ERROR_STOP=1", "-c", statement,
-        ).strip()  # fmt: skip
+    def sql(self, *statements: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """The rows of the last statement, as the superuser; each is a transaction of its own."""
+        rows: list[tuple[Any, ...]] = []
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            for statement in statements:
+                cursor = connection.execute(statement.encode())
+                rows = cursor.fetchall() if cursor.description else []
+        return rows
 
-    def _run(self, program: str, *arguments: str) -> str:
+    def size_bytes(self) -> int:
+        """What the cluster takes on the disk."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+    def _drop(self, names: Sequence[str]) -> None:
+        self.sql(*(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)" for name in names))
+
+    def _run(self, program: str, *arguments: str) -> None:
         command: Sequence[str] = (str(self._bin / program), *arguments)
-        done = subprocess.run(
+        subprocess.run(
             command,
             user=self._user,
             group=None if self._user is None else pwd.getpwnam(self._user).pw_gid,
@@ -101,18 +146,28 @@ class Cluster:
             cwd=self.folder,
             # A server that inherits a pipe would keep it open.
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if program == "psql" else subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             stderr=None,
             text=True,
             check=True,
         )
-        return done.stdout or ""
 
 
 @functools.cache
 def cluster() -> Cluster:
     """The cluster that all tests of this process share."""
     return Cluster.start()
+
+
+def end_of_test() -> None:
+    """The databases that the test was lent go; without a cluster there are none."""
+    if cluster.cache_info().currsize:
+        cluster().end_of_test()
+
+
+def binary(name: str) -> Path:
+    """A program of the installed PostgreSQL."""
+    return _binaries() / name
 
 
 def _binaries() -> Path:
