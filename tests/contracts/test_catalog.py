@@ -532,6 +532,31 @@ async def test_finishing_and_abandoning_at_once_end_in_one_of_the_two(catalog: C
         assert await catalog.intakes.get(taken.id) is None
 
 
+async def test_an_intake_that_was_disowned_cannot_be_finished(catalog: Catalog) -> None:
+    taken = await uploading(catalog)
+    assert await catalog.intakes.disown(taken.id, "not mine") is False
+    assert await catalog.intakes.disown(taken.id, "key") is True
+    with pytest.raises(StatusConflict):
+        await finished(catalog, taken)
+    assert [intake.key for intake in await catalog.intakes.of_dead([])] == ["key"]
+    assert await catalog.images.abandon_intake(taken.id, "key") is True
+    assert (await catalog.images.get(taken.id, seen_by=ME)).status is Status.QUEUED
+    active = await uploaded(catalog)
+    assert await catalog.intakes.disown(active.id, "key") is False
+
+
+async def test_disowning_and_finishing_at_once_end_in_one_of_the_two(catalog: Catalog) -> None:
+    for number in range(10):
+        taken = await uploading(catalog, f"k{number}")
+        done, is_disowned = await asyncio.gather(
+            finished(catalog, taken, f"k{number}"),
+            catalog.intakes.disown(taken.id, f"k{number}"),
+            return_exceptions=True,
+        )
+        left = await catalog.images.get(taken.id, seen_by=ME)
+        assert (left.status is Status.ACTIVE) == isinstance(done, Image) == (is_disowned is False)
+
+
 async def test_the_intakes_of_dead_and_unknown_processes_are_found(catalog: Catalog) -> None:
     for name in ("alive", "dead"):
         await catalog.processes.join(name, host="h", pid=1, started="s")

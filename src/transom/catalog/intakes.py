@@ -84,14 +84,17 @@ class Intakes:
             lambda connection: [_intake_of(row) for row in connection.execute(statement).mappings()]
         )
 
-    async def disown(self, image_id: str, key: str) -> None:
-        """Leave the intake to the next sweep, as if its process had died."""
+    async def disown(self, image_id: str, key: str) -> bool:
+        """Take the intake from its process, which cannot finish it any more, and leave it to the
+        sweep. False when it is over already."""
         statement = (
             sa.update(intakes)
             .where(intakes.c.image_id == image_id, intakes.c.key == key)
             .values(process_id=NOBODY)
         )
-        await self._engine.write(lambda connection: connection.execute(statement).rowcount)
+        return await self._engine.write(
+            lambda connection: connection.execute(statement).rowcount > 0
+        )
 
     async def get(self, image_id: str) -> Intake | None:
         """The intake that is under way for the image, if any."""
@@ -135,12 +138,15 @@ def begin(connection: Connection, intake: Intake, limit: CountLimit | None = Non
 def finish(
     connection: Connection, image_id: str, location: Location, facts: dict[str, Any]
 ) -> Image:
-    """saving → active, for the intake whose key the location has."""
+    """saving → active, for the intake whose key the location has; not one that was disowned: a
+    sweep may have removed its data."""
     image = locked(connection, image_id)
     if image is None or image.status in GONE:
         raise ImageDeletedMeanwhile(image_id)
     mine = sa.and_(intakes.c.image_id == image_id, intakes.c.key == location.key)
-    found = connection.execute(sa.delete(intakes).where(mine, intakes.c.kind == "saving"))
+    found = connection.execute(
+        sa.delete(intakes).where(mine, intakes.c.kind == "saving", intakes.c.process_id != NOBODY)
+    )
     if found.rowcount == 0 or image.status is not Status.SAVING:
         raise StatusConflict(image_id, "finish the upload to", image.status)
     after = msgspec.structs.replace(

@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from transom.catalog.intakes import NOBODY as DISOWNED
 from transom.catalog.locking import locked
 from transom.catalog.schema import images, intakes
 from transom.catalog.task_tables import staged, task_objects, tasks
@@ -21,7 +22,8 @@ NOBODY = ""
 
 
 def finish(connection: Connection, data: Staged) -> Image:
-    """The data that came in for an image is complete: the intake's row becomes one of `staged`."""
+    """The data that came in for an image is complete: the intake's row becomes one of `staged`. Not
+    an intake that was disowned: a sweep may have removed its data."""
     image = locked(connection, data.image_id)
     if image is None or image.status in GONE:
         raise ImageDeletedMeanwhile(data.image_id)
@@ -30,6 +32,7 @@ def finish(connection: Connection, data: Staged) -> Image:
             intakes.c.image_id == data.image_id,
             intakes.c.key == data.key,
             intakes.c.kind == "uploading",
+            intakes.c.process_id != DISOWNED,
         )
     )
     if found.rowcount == 0 or image.status is not Status.UPLOADING:

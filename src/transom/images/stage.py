@@ -12,7 +12,7 @@ from transom.events.payloads import image_notice
 from transom.images.change import refuse_anonymous
 from transom.images.clock import now
 from transom.images.intake import receive
-from transom.images.upload import new_key, undo_intake
+from transom.images.upload import begun_intake, new_key, undo_intake
 from transom.model.actor import Actor
 from transom.model.image import Image, Status
 from transom.model.task import Staged
@@ -47,7 +47,7 @@ async def stage(
     key = new_key(image_id)
     writer = store.writer(key, size_hint=size_bytes)
     with registry.events.telling(lambda begun, _: [image_notice("image.update", begun)]):
-        image = await registry.catalog.images.begin_intake(
+        beginning = registry.catalog.images.begin_intake(
             image_id,
             kind="uploading",
             store=store.name,
@@ -56,6 +56,7 @@ async def stage(
             process_id=registry.process_id,
             limit=allowance.uploading,
         )
+        image = await begun_intake(registry, store, image_id, key, beginning)
     try:
         async with writer:
             room = await registry.limits.room_for(

@@ -80,6 +80,10 @@ async def _sweep_intakes(registry: Registry) -> int:
     dead = await dead_processes(registry)
     cleaned = 0
     for intake in await catalog.intakes.of_dead(dead):
+        # A process that is held for dead may live, and finish at this moment: one of the two is
+        # first, and if it is the sweep, the process finds that it cannot finish any more.
+        if not await catalog.intakes.disown(intake.image_id, intake.key):
+            continue
         try:
             await registry.stores.find(intake.store).delete(intake.key)
         except UnknownStore as error:

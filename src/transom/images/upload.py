@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 import structlog
 
 from transom.catalog.outbox import Look
-from transom.errors import FormatsMissing, StatusConflict, TransomError
+from transom.errors import CatalogUnavailable, FormatsMissing, StatusConflict, TransomError
 from transom.events.payloads import data_notice, failed_notice, image_notice
 from transom.images.change import refuse_anonymous
 from transom.images.clock import now
@@ -22,6 +22,11 @@ from transom.registry import Registry
 from transom.stores.store import Store, Writer
 
 _log = structlog.get_logger(__name__)
+
+PAUSE_SECONDS_MAX = 10.0
+"""Longest pause before a catalog that is away is asked again."""
+_undoing: set[asyncio.Task[None]] = set()
+"""What goes on in the background; nothing else would keep it alive."""
 
 
 async def upload(
@@ -63,7 +68,7 @@ async def upload(
             data_notice("image.prepare", begun, **backend),
         ]
     ):
-        image = await intake.begin_intake(
+        beginning = intake.begin_intake(
             image_id,
             kind="saving",
             store=store.name,
@@ -72,6 +77,7 @@ async def upload(
             process_id=registry.process_id,
             limit=allowance.uploading,
         )
+        image = await begun_intake(registry, store, image_id, key, beginning)
     try:
         async with writer:
             taken = await _take(registry, image, key, writer, body, size_bytes, allowance, seal)
@@ -95,6 +101,18 @@ async def upload(
         raise
     _log.info("image.uploaded", image_id=image_id, store=store.name, size_bytes=taken.size_bytes)
     return active
+
+
+async def begun_intake(
+    registry: Registry, store: Store, image_id: str, key: str, beginning: Awaitable[Image]
+) -> Image:
+    """What the beginning of an intake gives. Where the catalog does not answer, it may have begun all
+    the same: that is undone. Raises what the beginning raises."""
+    try:
+        return await beginning
+    except CatalogUnavailable:
+        await undo_intake(registry, store, image_id, key)
+        raise
 
 
 def _uploaded(active: Image, _: Look) -> list[Notice]:
@@ -135,20 +153,47 @@ async def undo_intake(
     registry: Registry, store: Store, image_id: str, key: str, *, refused: str = ""
 ) -> None:
     """Remove what an intake that failed has written, and queue the image again; tells why an upload
-    was refused."""
+    was refused. While the catalog is away this goes on in the background."""
+    try:
+        await _undo(registry, store, image_id, key, refused)
+    except CatalogUnavailable as away:
+        _log.warning("image.undo_delayed", image_id=image_id, reason=str(away))
+        later = asyncio.create_task(_undo_later(registry, store, image_id, key, refused))
+        _undoing.add(later)
+        later.add_done_callback(_undoing.discard)
+
+
+async def _undo_later(
+    registry: Registry, store: Store, image_id: str, key: str, refused: str
+) -> None:
+    pause = 0.5
+    while True:
+        await asyncio.sleep(pause)
+        try:
+            return await _undo(registry, store, image_id, key, refused)
+        except CatalogUnavailable:
+            pause = min(2 * pause, PAUSE_SECONDS_MAX)
+
+
+async def _undo(registry: Registry, store: Store, image_id: str, key: str, refused: str) -> None:
+    catalog = registry.catalog
     told = [failed_notice(image_id, refused)] if refused else []
+    # What failed may only be the answer of the catalog: then the data is the image's by now.
+    is_mine = await catalog.intakes.disown(image_id, key)
+    if not is_mine and await catalog.inventory.known(store.name, [key]):
+        _log.warning("image.finished_after_all", image_id=image_id, store=store.name)
+        return
     # The object goes before the row that remembers it: a crash in between leaves the sweep a trace.
     try:
         await store.delete(key)
     except TransomError as error:
         _log.warning("image.undo_delayed", image_id=image_id, reason=str(error))
-        await registry.catalog.intakes.disown(image_id, key)
         await registry.events.tell(*told)
     else:
         with registry.events.telling(
             lambda is_undone, look: told + queued_again(image_id, is_undone, look)
         ):
-            await registry.catalog.images.abandon_intake(image_id, key)
+            await catalog.images.abandon_intake(image_id, key)
 
 
 def queued_again(image_id: str, is_undone: object, look: Look) -> list[Notice]:
