@@ -76,6 +76,7 @@ row for each class, and a test compares the two.
     │   ├── NothingStaged
     │   ├── UnknownImportStore
     │   ├── CopyDiffers
+    │   ├── TablesDiffer            a copied catalog is not what it was copied from
     │   ├── DigestMismatch
     │   ├── ValidationMismatch      digests of a location that are not the image's
     │   ├── TaskCancelled
@@ -106,7 +107,9 @@ row for each class, and a test compares the two.
     ├── Unavailable                 try again later
     │   ├── StoreUnavailable
     │   ├── CatalogUnavailable
-    │   └── IdentityUnavailable
+    │   │   └── CatalogBusy         … it took too long
+    │   ├── IdentityUnavailable
+    │   └── BackupFailed
     ├── StoreRefused                the store lacks the permission
     ├── StoreFailed                 the store broke
     └── ConfigurationError          the operator must change something; never reaches HTTP
@@ -762,6 +765,17 @@ class UnknownImportStore(Conflict):
         self.store = store
 
 
+class TablesDiffer(Conflict):
+    """Tables of a copied catalog are not what they were copied from; nothing was kept."""
+
+    def __init__(self, tables: Iterable[str]) -> None:
+        self.tables = tuple(tables)
+        super().__init__(
+            f"These tables differ from their originals after copying: {', '.join(self.tables)}. "
+            "Nothing was kept. Run `transom db check` on the original, then copy again."
+        )
+
+
 class CopyDiffers(Conflict):
     """A further copy of an image is not the same as the image."""
 
@@ -1030,7 +1044,23 @@ class CatalogUnavailable(Unavailable):
     """The database does not answer."""
 
     def __init__(self) -> None:
-        super().__init__("The image catalog is not available now; try again later.")
+        super().__init__(self.message)
+
+    message = "The image catalog is not available now; try again later."
+
+
+class CatalogBusy(CatalogUnavailable):
+    """The database answers, but not in time: it has too much to do, or another request holds what
+    this one needs."""
+
+    message = "The image catalog is too busy to answer in time; try again later."
+
+
+class BackupFailed(Unavailable):
+    """No backup was made; what is there already was left alone."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"No backup was made: {reason}")
 
 
 class IdentityUnavailable(Unavailable):

@@ -300,4 +300,6 @@ Index(
 )
 Index("ix_image_locations_image_id", image_locations.c.image_id)
 Index("ix_image_locations_doomed_at", image_locations.c.doomed_at)
+# Whether an object is known: a sweep asks for thousands of keys at once.
+Index("ix_image_locations_store", image_locations.c.store, image_locations.c.key)
 Index("ix_intakes_process_id", intakes.c.process_id)
