@@ -308,7 +308,7 @@ def guard(folder: Path) -> None:
                     running.append(process)
                     _write(made, asdict(fresh) | {"folder": str(folder)})
                 time.sleep(0.1)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - those who wait have to hear of it
         traceback.print_exc()
         (folder / "failed").touch()
         time.sleep(1)
