@@ -1,4 +1,4 @@
-"""Writes docs/reference from the code: configuration, endpoints, errors, command line.
+"""Writes docs/reference from the code: configuration, endpoints, errors, metrics, command line.
 
 python scripts/reference.py            write the pages, and the list of decisions
 python scripts/reference.py --check    only tell which pages differ; exit 1 if any does
@@ -23,16 +23,13 @@ from transom.api import problems
 from transom.api.openapi import document
 from transom.api.routes import ROUTES
 from transom.cli.main import parser
+from transom.metrics.table import METRICS
 from transom.settings import CONTAINER_FORMATS, DISK_FORMATS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 GENERATED = "<!-- Written by `make docs` from the code; edit that instead. -->\n\n"
-NOT_YET = frozenset(
-    {
-        "metrics.bind",
-    }
-)
+NOT_YET: frozenset[str] = frozenset()
 """Keys that are accepted and checked, and that nothing reads yet."""
 COMMON = frozenset({"--config", "--data", "--json"})
 """Options that many commands take, explained once."""
@@ -300,6 +297,36 @@ def _commands(
             yield from _commands(below, f"{name} {verb}", helps.get(verb, ""))
 
 
+# --- metrics --------------------------------------------------------------------------------------
+
+
+def metrics() -> str:
+    """Every metric, from the table that declares them."""
+    page = GENERATED + (
+        "# Metrics\n\n"
+        "Served at `/metrics` on the address `[metrics] bind`, in Prometheus' text format or as "
+        "OpenMetrics, by `transom serve` and `transom worker` alike. [Watch "
+        "Transom](../howto/watch-transom.md) tells how to scrape, show and alert.\n\n"
+        "Of `[server] workers` the numbers are those of all processes together, and of those that "
+        "have ended too; *together* says where that is not the sum. Of several replicas add up with "
+        "`sum()`; what is said of the whole deployment every replica says, so take `max()`.\n\n"
+        "A histogram has `_bucket`, `_count` and `_sum`.\n\n"
+    )
+    words = {"sum": "", "max": " (together: the largest)", "min": " (together: the smallest)"}
+    return page + table(
+        ("Metric", "Kind", "Labels", "Meaning"),
+        (
+            (
+                f"`{metric.name}`",
+                metric.kind,
+                ", ".join(f"`{label}`" for label in metric.labels),
+                metric.text + words[metric.merge],
+            )
+            for metric in METRICS.values()
+        ),
+    )
+
+
 # --- decisions ------------------------------------------------------------------------------------
 
 
@@ -323,6 +350,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/endpoints.md": endpoints,
     "reference/errors.md": failures,
     "reference/cli.md": commands,
+    "reference/metrics.md": metrics,
     "decisions/README.md": decisions,
 }
 """Every page that is made from the code, by its path below docs."""

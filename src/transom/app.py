@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
+import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,9 +26,19 @@ from transom.errors import TransomError
 from transom.events import Events
 from transom.events.delivery import Delivery
 from transom.images.caching import keep_cache
+from transom.images.clock import watch_clock
 from transom.images.sweep import join, living_processes, sweep
 from transom.imports.engine import Engine
 from transom.imports.work import sweep_tasks
+from transom.metrics.table import (
+    EVENTS_DEAD,
+    EVENTS_WAITING,
+    LEASE_FAILURES,
+    SWEEP_FAILURES,
+    SWEEP_MENDED,
+    SWEEP_SUCCEEDED,
+)
+from transom.model.event import EventState
 from transom.policy import Policy
 from transom.policy.protections import Protections
 from transom.quotas import Limits
@@ -36,8 +49,12 @@ from transom.stores import Stores
 
 _log = structlog.get_logger(__name__)
 
+DRAIN_SIGNAL = signal.SIGUSR1
+"""What the main process tells its worker processes with that they will be stopped soon."""
 BEAT_SECONDS = 5.0
 SWEEP_SECONDS = 30.0
+COUNT_SECONDS = 10.0
+"""How often the events that wait are counted, for the metrics."""
 
 
 def open_registry(settings: Settings) -> Registry:
@@ -83,6 +100,9 @@ class Background:
         await join(self.registry)
         self.tasks.append(asyncio.create_task(self._beat(), name="lease"))
         self.tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
+        self.tasks.append(asyncio.create_task(watch_clock(), name="clock"))
+        if self.registry.settings.metrics.bind and self.registry.events.is_on:
+            self.tasks.append(asyncio.create_task(self._count_events(), name="event counts"))
         if self.registry.cache is not None:
             await self.registry.cache.open()
             keeping = keep_cache(self.registry, sweep_seconds=SWEEP_SECONDS)
@@ -129,16 +149,34 @@ class Background:
             try:
                 await self.registry.catalog.processes.beat(self.registry.process_id)
             except TransomError as error:
+                LEASE_FAILURES.at().add()
                 _log.warning("lease.not_renewed", reason=str(error))
 
     async def _sweep(self) -> None:
         while True:
             try:
                 await sweep(self.registry)
-                await sweep_tasks(self.registry)
+                SWEEP_MENDED.at("task").add(await sweep_tasks(self.registry))
+                SWEEP_SUCCEEDED.at().set(time.time())
             except TransomError as error:
+                SWEEP_FAILURES.at().add()
                 _log.warning("sweep.failed", reason=str(error))
             await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _count_events(self) -> None:
+        known: set[str] = set()
+        while True:
+            try:
+                counts = await self.registry.catalog.outbox.count()
+            except TransomError as error:
+                _log.warning("events.not_counted", reason=str(error))
+            else:
+                known |= {target for target, _ in counts}
+                for target in known:
+                    waiting = counts.get((target, EventState.WAITING), 0)
+                    EVENTS_WAITING.at(target).set(waiting)
+                    EVENTS_DEAD.at(target).set(counts.get((target, EventState.DEAD), 0))
+            await asyncio.sleep(COUNT_SECONDS)
 
 
 @dataclass(slots=True)
@@ -152,6 +190,8 @@ class App:
     """The listener of the Compute view at an address of its own."""
     serving: asyncio.Task[None] | None = None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    closing: list[Callable[[], None]] = field(default_factory=list)
+    """What is called last of all."""
 
     @property
     def application(self) -> ASGIApp:
@@ -191,6 +231,8 @@ class App:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.background.stop()
+        for close in self.closing:
+            await asyncio.to_thread(close)
 
     async def lifespan(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """The server's start and stop, as ASGI tells them."""
@@ -200,6 +242,7 @@ class App:
         except TransomError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
+        asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, self.face.drain)
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.face.finish(self.registry.settings.server.shutdown_seconds)

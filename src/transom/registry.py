@@ -41,5 +41,7 @@ class Registry:
     """None where nothing is noted."""
     work_waits: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a task was remembered, so that the worker of this process looks at once."""
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the process is about to end and wants no new requests."""
     cache_waits: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when an image was asked for that the cache of this node is to fetch."""

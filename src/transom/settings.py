@@ -107,6 +107,13 @@ class Server(Group, frozen=True):
         Seconds,
         doc("How long running requests may take to finish after a stop signal, in seconds."),
     ] = 10.0
+    drain_seconds: Annotated[
+        Seconds,
+        doc(
+            "How long new requests are still taken after a stop signal, in seconds, while `/readyz` "
+            "answers 503, so that load balancers send them elsewhere. Then `shutdown_seconds` begin."
+        ),
+    ] = 0.0
 
 
 class Database(Group, frozen=True):
@@ -542,7 +549,48 @@ class Notifications(Group, frozen=True):
 class Metrics(Group, frozen=True):
     """Prometheus metrics."""
 
-    bind: Annotated[str, doc("Own address of `/metrics`. Empty: none.")] = ""
+    bind: Annotated[
+        str,
+        doc(
+            "Own address of `/metrics`, for `transom serve` and `transom worker` alike. Whoever "
+            "reaches it may read it. Empty: none."
+        ),
+    ] = ""
+
+
+class Tracing(Group, frozen=True):
+    """OpenTelemetry traces; needs the extra `tracing`. The variables `OTEL_*` of OpenTelemetry say
+    what is not said here."""
+
+    endpoint: Annotated[
+        str,
+        doc(
+            "Where traces are sent to by OTLP over HTTP, for example `http://127.0.0.1:4318`. Empty: "
+            "what `OTEL_EXPORTER_OTLP_ENDPOINT` says, and without that there are none."
+        ),
+    ] = ""
+    sample_ratio: Annotated[
+        float,
+        msgspec.Meta(ge=0, le=1),
+        doc(
+            "Share of the requests that are traced, where whoever calls does not say: 0 to 1. "
+            "`OTEL_TRACES_SAMPLER` goes before it."
+        ),
+    ] = 1.0
+
+
+class Logging(Group, frozen=True):
+    """What is written to standard error."""
+
+    format: Annotated[
+        Literal["auto", "json", "text"],
+        doc(
+            "A JSON object a line, or text for people. `auto`: text on a terminal, JSON elsewhere."
+        ),
+    ] = "auto"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], doc("The least that is written.")
+    ] = "info"
 
 
 class Settings(Group, frozen=True):
@@ -596,6 +644,8 @@ def load(
         try:
             tree = tomllib.loads(config.read_text(encoding="utf-8"))
         except OSError as missing:
+    tracing: Tracing = Tracing()
+    logging: Logging = Logging()
             raise ConfigurationError(
                 f"Cannot read the configuration file {config}: {missing.strerror}."
             ) from missing
@@ -844,6 +894,7 @@ def _check_images(settings: Settings) -> None:
             "for example sha512."
         )
 
+        ("tracing.endpoint", settings.tracing.endpoint),
 
 def _check_imports(imports: Imports) -> None:
     for key, hosts in (

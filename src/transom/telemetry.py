@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from contextvars import ContextVar
 
 import structlog
@@ -21,19 +22,39 @@ def _add_request_id(
     return event
 
 
-def configure(level: str = "info", *, for_good: bool = False) -> None:
-    """Send logs to standard error: for people on a terminal, as JSON lines elsewhere. A service says
-    `for_good`: its loggers keep what they are told now, which is faster."""
-    to_terminal = sys.stderr.isatty()
+class _Relay(logging.Handler):
+    """Hands on what libraries log, so that every line has one form."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger().log(
+            record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info
+        )
+
+
+def configure(
+    level: str = "info",
+    form: str = "auto",
+    *,
+    for_good: bool = False,
+    marks: Sequence[structlog.typing.Processor] = (),
+) -> None:
+    """Send logs to standard error, from this level on: `text` for people, `json` an object a line,
+    `auto` by whether it is a terminal. `marks` add to each line. A service says `for_good`: its
+    loggers keep what they are told now, which is faster, and warnings of libraries come the same
+    way."""
+    to_people = form == "text" or (form == "auto" and sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if to_terminal else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if to_people
+        else structlog.processors.JSONRenderer()
     )
     structlog.configure(
         processors=[
             _add_request_id,
+            *marks,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([] if to_terminal else [structlog.processors.format_exc_info]),
+            *([] if to_people else [structlog.processors.format_exc_info]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(
@@ -42,3 +63,5 @@ def configure(level: str = "info", *, for_good: bool = False) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=for_good,
     )
+    if for_good:
+        logging.root.handlers = [_Relay(logging.WARNING)]

@@ -272,10 +272,11 @@ class Versions(Closed):
 
 
 class Readiness(Closed):
-    """Whether the parts answer: `ok`, or what is wrong."""
+    """Whether the parts answer: `ok`, or what is wrong. While the process ends, `process` alone."""
 
-    catalog: str
-    stores: str
+    catalog: str | UnsetType = UNSET
+    stores: str | UnsetType = UNSET
+    process: str | UnsetType = UNSET
 
 
 class ImportMethods(Closed):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from starlette.responses import PlainTextResponse, Response
 
@@ -12,6 +14,9 @@ from transom.errors import TransomError
 from transom.imports import enabled_methods
 from transom.settings import Settings
 from transom.stores import StoreFacts
+
+READY_SECONDS: Final = 5.0
+"""How long the database and a store may take to answer `/readyz`."""
 
 
 def version_ids(settings: Settings) -> list[str]:
@@ -57,17 +62,27 @@ async def health(call: Call) -> Response:
 
 
 async def readiness(call: Call) -> Response:
-    """`GET /readyz`: 200 when the database and the default store answer, else 503 and why."""
-    parts = {"catalog": call.registry.catalog.check, "stores": call.registry.stores.check}
-    report: dict[str, str] = {}
-    for name, check in parts.items():
-        try:
-            await check()
-            report[name] = "ok"
-        except TransomError as failure:
-            report[name] = str(failure)
-    is_ready = all(state == "ok" for state in report.values())
-    return json_response(report, 200 if is_ready else 503)
+    """`GET /readyz`: 200 when the database and the default store answer, else 503 and why; 503 too
+    while the process drains."""
+    if call.registry.draining.is_set():
+        return json_response({"process": "it is ending; send requests elsewhere"}, 503)
+    catalog, stores = await asyncio.gather(
+        _state(call.registry.catalog.check()), _state(call.registry.stores.check())
+    )
+    is_ready = catalog == stores == "ok"
+    return json_response({"catalog": catalog, "stores": stores}, 200 if is_ready else 503)
+
+
+async def _state(check: Awaitable[None]) -> str:
+    """`ok`, or what is wrong."""
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            await check
+    except TransomError as failure:
+        return str(failure)
+    except TimeoutError:
+        return f"no answer within {READY_SECONDS:g} seconds"
+    return "ok"
 
 
 async def usage_info(call: Call) -> Response:

@@ -7,6 +7,7 @@ import contextlib
 import re
 import uuid
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -15,12 +16,14 @@ from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from transom import tracing
 from transom.api import problems
 from transom.api.auditing import Auditor, Watch
 from transom.api.call import AT_COMPUTE_BIND, Call
 from transom.api.compression import compress
 from transom.api.compute.versions import version_choices
 from transom.api.discovery import version_document
+from transom.api.metering import Meter, Passage, traced
 from transom.api.paths import ALWAYS, WITH_CACHE, WITH_STORES, Paths
 from transom.api.proxies import TrustedProxies
 from transom.api.route import Face as FaceName
@@ -36,6 +39,12 @@ from transom.errors import (
     RequestIdTooLong,
     TransomError,
     Unauthenticated,
+)
+from transom.metrics.table import (
+    HTTP_DRAINING,
+    HTTP_RUNNING,
+    IDENTITY_DURATION,
+    IDENTITY_REMEMBERED,
 )
 from transom.model.actor import ANONYMOUS, Actor
 from transom.registry import Registry
@@ -65,6 +74,9 @@ class Face:
         self._auditor = None if registry.audit is None else Auditor(registry.audit)
         self._proxies = TrustedProxies(settings.server.trusted_proxies)
         self._running: set[asyncio.Task[object]] = set()
+        self._meter = Meter() if settings.metrics.bind else None
+        self._remembered = IDENTITY_REMEMBERED.at()
+        HTTP_RUNNING.watch(lambda: len(self._running))
         self.lifespan: Lifespan | None = None
         self._paths = Paths(routes)
         self._own: dict[str, FaceName] = {
@@ -91,8 +103,14 @@ class Face:
             finally:
                 self._running.discard(task)
 
+    def drain(self) -> None:
+        """Say to those who ask whether it is ready that it is not any more."""
+        self._registry.draining.set()
+        HTTP_DRAINING.at().set(1)
+
     async def finish(self, seconds: float) -> None:
         """Let running requests end, at most so long, then cancel the rest and wait for them."""
+        self.drain()
         if self._running:
             _, late = await asyncio.wait(self._running, timeout=seconds)
             for task in late:
@@ -100,8 +118,23 @@ class Face:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._meter is None and not tracing.is_on():
+            await self._handle(*self._begun(scope, receive), send)
+            return
+        passage = Passage(receive, send)
+        call, inbox = self._begun(scope, passage.receive)
+        try:
+            with traced(call, passage):
+                await self._handle(call, inbox, passage.send)
+        finally:
+            if self._meter is not None:
+                self._meter.note(call, passage)
+
+    def _begun(self, scope: Scope, receive: Receive) -> tuple[Call, _Inbox]:
         inbox = _Inbox(receive, Headers(scope=scope))
-        call = Call(scope, inbox.receive, self._registry, self._proxies)
+        return Call(scope, inbox.receive, self._registry, self._proxies), inbox
+
+    async def _handle(self, call: Call, inbox: _Inbox, send: Send) -> None:
         if self._auditor is None:
             await self._respond(call, inbox, send)
             return
@@ -266,12 +299,27 @@ class Face:
         actor = identity.authenticate_now(token, service_token)
         if actor is None:
             try:
-                actor = await identity.authenticate(token, service_token)
+                actor = await self._asked(token, service_token)
             except Unauthenticated:
                 if not self._registry.settings.identity.allow_anonymous:
                     raise
                 return ANONYMOUS
+        else:
+            self._remembered.value += 1
         return self._registry.policy.recognise(actor)
+
+    async def _asked(self, token: str | None, service_token: str | None) -> Actor:
+        began = perf_counter()
+        outcome = "unavailable"
+        try:
+            actor = await self._registry.identity.authenticate(token, service_token)
+            outcome = "accepted"
+        except Unauthenticated:
+            outcome = "refused"
+            raise
+        finally:
+            IDENTITY_DURATION.at(outcome).observe(perf_counter() - began)
+        return actor
 
 
 class _Sent:

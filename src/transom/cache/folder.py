@@ -24,6 +24,7 @@ import msgspec
 import structlog
 
 from transom.errors import StoreFailed
+from transom.metrics.table import CACHE_BYTES, CACHE_BYTES_MAX, CACHE_FILLED
 
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -91,6 +92,7 @@ class CacheFolder:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="cache")
         self._fillings: dict[str, tuple[Filling, asyncio.Task[None]]] = {}
         self._room = asyncio.Lock()
+        CACHE_BYTES_MAX.at().set(size_bytes_max)
 
     async def open(self) -> None:
         """Make the folder; forget what nobody is filling any more. Raises StoreFailed."""
@@ -225,10 +227,13 @@ class CacheFolder:
             await self._do(lambda: self._complete(image_id))
             filling.is_complete = True
             filling.moved()
+            CACHE_FILLED.at("success").add()
+            CACHE_BYTES.at().add(filling.size_bytes)
             _log.info("cache.filled", image_id=image_id, size_bytes=filling.size_bytes)
             await completed()
         except BaseException as failure:
             filling.failure = failure
+            CACHE_FILLED.at("failure").add()
             _log.warning("cache.filling_failed", image_id=image_id, reason=repr(failure))
             with contextlib.suppress(OSError):
                 self._partial(image_id).unlink()

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import signal
 import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
 
-from transom import telemetry
+from transom import __version__, tracing
+from transom.cli.observed import add_log_level, exposed, log_as, trace
 from transom.cli.options import add_location, settings_of
 from transom.errors import ConfigurationError
+from transom.metrics import process
+from transom.metrics.sharing import Report, Workers
 from transom.settings import Settings, host_and_port, load
 
 _log = structlog.get_logger(__name__)
@@ -33,21 +36,22 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes; default: server.workers"
     )
-    parser.add_argument(
-        "--log-level", default="info", choices=("debug", "info", "warning", "error")
-    )
+    add_log_level(parser)
     parser.set_defaults(func=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    telemetry.configure(args.log_level, for_good=True)
-    logging.getLogger("_granian").setLevel(logging.WARNING)
     flags = {
         key: value
-        for key, value in (("server.bind", args.bind), ("server.workers", args.workers))
+        for key, value in (
+            ("server.bind", args.bind),
+            ("server.workers", args.workers),
+            ("logging.level", args.log_level),
+        )
         if value is not None
     }
     settings = settings_of(args, flags)
+    log_as(settings)
     settings.data_path.mkdir(parents=True, exist_ok=True, mode=0o750)
     for key, bind in (("server", settings.server.bind), ("compute", settings.compute.bind)):
         if bind:
@@ -55,17 +59,25 @@ def _run(args: argparse.Namespace) -> int:
     for line in prepare(settings):
         print(line, flush=True)
     if settings.server.workers == 1:
-        _serve_here(settings)
-    else:
-        os.environ[_LAUNCH] = msgspec.json.encode(
-            {
-                "config": str(args.config) if args.config else None,
-                "data": settings.data,
-                "flags": flags,
-                "log_level": args.log_level,
-            }
-        ).decode()
-        _serve_in_workers(settings)
+        trace(settings)
+        with exposed(settings):
+            _serve_here(settings)
+        tracing.stop()
+        return 0
+    launch = {
+        "config": str(args.config) if args.config else None,
+        "data": settings.data,
+        "flags": flags,
+    }
+    if not settings.metrics.bind:
+        _serve_in_workers(settings, launch)
+        return 0
+    workers = Workers()
+    try:
+        with exposed(settings, workers.read):
+            _serve_in_workers(settings, {**launch, "metrics": str(workers.path)})
+    finally:
+        workers.close()
     return 0
 
 
@@ -117,9 +129,14 @@ async def _serve(settings: Settings) -> None:
     def end() -> None:
         # The server waits for requests that are under way; nobody else tells these to end. A second
         # signal does not wait.
-        seconds = 0.0 if ending else settings.server.shutdown_seconds
-        ending.append(loop.create_task(app.face.finish(seconds)))
+        ending.append(loop.create_task(end_after(0.0 if ending else settings.server.drain_seconds)))
+
+    async def end_after(drain_seconds: float) -> None:
+        app.face.drain()
+        await asyncio.sleep(drain_seconds)
+        seconds = settings.server.shutdown_seconds if len(ending) == 1 else 0.0
         stop(server)
+        await app.face.finish(seconds)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
@@ -137,18 +154,20 @@ async def _serve(settings: Settings) -> None:
     _log.info("stopped")
 
 
-def _serve_in_workers(settings: Settings) -> None:
-    from granian import Granian
+def _serve_in_workers(settings: Settings, launch: dict[str, Any]) -> None:
     from granian.constants import HTTPModes, Interfaces, Loops
 
     from transom.api.listener import BACKLOG, tls_of
+    from transom.cli.draining import DrainingServer
 
+    os.environ[_LAUNCH] = msgspec.json.encode(launch).decode()
     host, port = host_and_port(settings.server.bind)
     tls = tls_of(settings)
     if tls:
         threading.Thread(target=_renew_workers, args=(settings,), daemon=True).start()
-    Granian(
+    DrainingServer(
         "transom.cli.serve:worker_face",
+        drain_seconds=settings.server.drain_seconds,
         address=host,
         port=port,
         interface=Interfaces.ASGI,
@@ -183,6 +202,13 @@ def worker_face() -> object:
     from transom.app import App
 
     launch = msgspec.json.decode(os.environ[_LAUNCH])
-    telemetry.configure(launch["log_level"], for_good=True)
     config = Path(launch["config"]) if launch["config"] else None
-    return App.build(load(config, Path(launch["data"]), os.environ, launch["flags"])).application
+    settings = load(config, Path(launch["data"]), os.environ, launch["flags"])
+    log_as(settings)
+    trace(settings)
+    app = App.build(settings)
+    if "metrics" in launch:
+        process.watch(__version__)
+        app.closing.append(Report(Path(launch["metrics"])).close)
+    app.closing.append(tracing.stop)
+    return app.application

@@ -8,7 +8,8 @@ import signal
 
 import structlog
 
-from transom import telemetry
+from transom import tracing
+from transom.cli.observed import add_log_level, exposed, log_as, trace
 from transom.cli.options import add_location, settings_of
 from transom.cli.serve import prepare
 from transom.errors import ConfigurationError
@@ -26,17 +27,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "What one of them leaves undone when it ends, another finishes.",
     )
     add_location(parser)
-    parser.add_argument(
-        "--log-level", default="info", choices=("debug", "info", "warning", "error")
-    )
+    add_log_level(parser)
     parser.set_defaults(func=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     import uvloop
 
-    telemetry.configure(args.log_level, for_good=True)
-    settings = settings_of(args, {})
+    settings = settings_of(args, {"logging.level": args.log_level} if args.log_level else {})
+    log_as(settings)
+    trace(settings)
     if any(store.driver == "memory" for store in settings.stores.named.values()):
         raise ConfigurationError(
             'A store with driver = "memory" is known to the serving process alone; let that one '
@@ -45,7 +45,9 @@ def _run(args: argparse.Namespace) -> int:
     settings.data_path.mkdir(parents=True, exist_ok=True, mode=0o750)
     for line in prepare(settings):
         print(line, flush=True)
-    uvloop.run(_work(settings))
+    with exposed(settings):
+        uvloop.run(_work(settings))
+    tracing.stop()
     return 0
 
 

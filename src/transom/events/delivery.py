@@ -21,6 +21,7 @@ from transom.catalog import Catalog
 from transom.errors import TransomError
 from transom.events import Events
 from transom.events.target import Target, Undelivered
+from transom.metrics.table import EVENTS_DELIVERED, EVENTS_FAILED
 from transom.model.event import EventState, Outgoing
 from transom.settings import Notifications, Settings
 
@@ -197,6 +198,7 @@ class _Round:
         try:
             await self._target.deliver(event)
         except Undelivered as failure:
+            EVENTS_FAILED.at(event.target).add()
             _log.warning(
                 "event.not_delivered",
                 target=event.target,
@@ -207,6 +209,7 @@ class _Round:
                 reason=failure.reason,
             )
             return event, failure
+        EVENTS_DELIVERED.at(event.target).add()
         return event, None
 
     def _judged(self, event: Outgoing, failure: Undelivered) -> tuple[str, dt.datetime, EventState]:

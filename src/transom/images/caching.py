@@ -20,6 +20,7 @@ from transom.errors import CacheOff, ImageNotFound, NotActive, TransomError
 from transom.images.change import refuse_anonymous
 from transom.images.clock import now
 from transom.images.download import digest_of, open_data, pieces
+from transom.metrics.table import CACHE_BYTES, CACHE_REQUESTS
 from transom.model.actor import Actor
 from transom.model.image import Image, Status
 from transom.registry import Registry
@@ -58,8 +59,11 @@ async def open_through_cache(
         path = await cache.find(image.id, size_bytes)
         if path is not None:
             _hits[image.id] += 1
+            CACHE_REQUESTS.at("hit").add()
             return _CachedReader(cache.read(path, offset, length))
         is_whole = offset == 0 and length == size_bytes
+        is_filling = cache.filling(image.id) is not None
+        CACHE_REQUESTS.at("joined" if is_whole and is_filling else "miss").add()
         if is_whole and image.status is Status.ACTIVE:
             filling = await _fill(registry, cache, image, prefer)
             if filling is not None:
@@ -232,7 +236,9 @@ async def sweep_cache(registry: Registry) -> int:
         return 0
     await _tell_hits(registry)
     node = node_of(registry.settings)
-    files = {entry.image_id for entry in await cache.entries()}
+    entries = await cache.entries()
+    CACHE_BYTES.at().set(sum(entry.size_bytes for entry in entries))
+    files = {entry.image_id for entry in entries}
     rows = await registry.catalog.caches.of_node(node)
     known = {row.image_id for row in rows if not row.is_queued}
     removed = 0

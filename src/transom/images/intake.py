@@ -9,20 +9,42 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from transom.errors import ImageTooLarge, InvalidValue, SizeMismatch
+from transom.errors import (
+    FormatMismatch,
+    ImageTooLarge,
+    IncompleteUpload,
+    InvalidValue,
+    QuotaExceeded,
+    SignatureInvalid,
+    SizeMismatch,
+    TransomError,
+    UnsafeImage,
+)
 from transom.formats import Inspection
 from transom.images.lanes import Lane, Lanes, Sink, process_budget
+from transom.metrics.table import INTAKE_BYTES, INTAKE_REJECTED
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
 CHECKSUM = "md5"
 """The algorithm of `checksum` (lifecycle §6)."""
+_REASONS: dict[type[BaseException], str] = {
+    ImageTooLarge: "too_large",
+    SizeMismatch: "size",
+    QuotaExceeded: "quota",
+    FormatMismatch: "format",
+    UnsafeImage: "unsafe",
+    SignatureInvalid: "signature",
+    IncompleteUpload: "incomplete",
+}
+"""The metrics' words for what is wrong with data."""
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,15 +120,18 @@ async def take_in(
     if seal is not None:
         running.append(lanes.digest(seal.update))
     running += [lanes.inspect(inspection), lanes.write(writer)]
-    await _pour(chunks, meter, lanes, running, progress)
-    if seal is not None:
-        seal.verify()
+    with _rejections():
+        await _pour(chunks, meter, lanes, running, progress)
+        if seal is not None:
+            seal.verify()
+        virtual_size_bytes = inspection.verdict()
+    INTAKE_BYTES.at().add(meter.size_bytes)
     return Taken(
         size_bytes=meter.size_bytes,
         checksum=hashes[CHECKSUM].hexdigest(),
         hash_algorithm=hash_algorithm,
         hash_value=hashes[hash_algorithm].hexdigest(),
-        virtual_size_bytes=inspection.verdict(),
+        virtual_size_bytes=virtual_size_bytes,
         digests={name: hashes[name].hexdigest() for name in also},
     )
 
@@ -129,7 +154,8 @@ async def receive(
     meter = _Meter(size_bytes_max, size_bytes_expected, room)
     meter.size_bytes = size_bytes_before
     lanes = Lanes(process_budget())
-    await _pour(chunks, meter, lanes, [lanes.write(writer)], progress)
+    with _rejections():
+        await _pour(chunks, meter, lanes, [lanes.write(writer)], progress)
     return meter.size_bytes
 
 
@@ -147,6 +173,18 @@ async def measure(
     running: list[Lane] = [lanes.digest(each.update) for each in hashes.values()]
     await _pour(chunks, meter, lanes, running, progress)
     return meter.size_bytes, {name: each.hexdigest() for name, each in hashes.items()}
+
+
+@contextmanager
+def _rejections() -> Iterator[None]:
+    """Count what is refused."""
+    try:
+        yield
+    except TransomError as error:
+        reason = next((word for kind, word in _REASONS.items() if isinstance(error, kind)), "")
+        if reason:
+            INTAKE_REJECTED.at(reason).add()
+        raise
 
 
 async def _pour(

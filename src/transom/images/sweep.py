@@ -22,6 +22,7 @@ from transom.catalog.processes import Process
 from transom.errors import StoreUnavailable, TransomError, UnknownStore
 from transom.images.clock import now
 from transom.images.upload import queued_again
+from transom.metrics.table import SWEEP_MENDED
 from transom.registry import Registry
 
 _log = structlog.get_logger(__name__)
@@ -94,6 +95,7 @@ async def _sweep_intakes(registry: Registry) -> int:
         image_id = intake.image_id
         with registry.events.telling(partial(queued_again, image_id)):
             await catalog.images.abandon_intake(image_id, intake.key)
+        SWEEP_MENDED.at("intake").add()
         _log.info("sweep.intake_undone", image_id=intake.image_id, store=intake.store)
         cleaned += 1
     for process_id in dead:
@@ -173,6 +175,7 @@ async def _sweep_doomed(registry: Registry) -> int:
                     stores.discard(location.store)
                 continue
             await images.data_removed(image_id, location.key)
+            SWEEP_MENDED.at("data").add()
             _log.info("sweep.data_removed", image_id=image_id, store=location.store)
             cleaned += 1
         if len(doomed) < _BATCH or cleaned == before:
@@ -187,6 +190,7 @@ async def _sweep_stuck(registry: Registry) -> int:
         with registry.events.telling(partial(queued_again, each.image_id)):
             is_unstuck = await inventory.unstick(each.image_id, now=now())
         if is_unstuck:
+            SWEEP_MENDED.at("image").add()
             _log.warning("sweep.image_unstuck", image_id=each.image_id, status=each.status)
             cleaned += 1
     return cleaned

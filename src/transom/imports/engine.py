@@ -28,6 +28,12 @@ from transom.imports import durable
 from transom.imports.durable import Held, Stopped
 from transom.imports.run import PAUSE_SECONDS_MAX, UNEXPECTED, Run
 from transom.imports.work import clear, drop_forgotten, end, give_up, has_ended, take_up
+from transom.metrics.table import (
+    TASKS_ADOPTED,
+    TASKS_OLDEST,
+    TASKS_RUNNING,
+    TASKS_WAITING,
+)
 from transom.model.task import Task
 from transom.registry import Registry
 
@@ -68,6 +74,7 @@ class Engine:
         self._strays: dict[str, float] = {}
         self._busy_at = 0.0
         self._forgot_at = 0.0
+        TASKS_RUNNING.watch(lambda: len(self._work))
 
     async def start(self) -> None:
         """Begin to look for tasks. The library itself is launched when there is the first one, so
@@ -117,13 +124,18 @@ class Engine:
 
     async def _tick(self) -> None:
         tasks = await self._registry.catalog.tasks.unfinished()
+        oldest = min((task.created_at for task in tasks), default=None)
+        TASKS_OLDEST.at().set(0 if oldest is None else (now() - oldest).total_seconds())
         if not tasks:
+            TASKS_WAITING.at().set(0)
             await self._rest()
             return
         self._busy_at = time.monotonic()
         if not self._is_launched:
             await self._change(self._launch)
         held = await asyncio.to_thread(durable.states, [task.id for task in tasks])
+        running = sum(each.is_running for each in held.values())
+        TASKS_WAITING.at().set(len(tasks) - running)
         for task in tasks:
             await self._mind_one(task, held.get(task.id))
         self._strays = {id_: at for id_, at in self._strays.items() if id_ in held}
@@ -151,6 +163,7 @@ class Engine:
         living = await living_processes(self._registry)
         for task_id, owner in others.items():
             if owner is not None and owner not in living:
+                TASKS_ADOPTED.at().add()
                 _log.info("task.adopted", task_id=task_id, from_process=owner)
                 await asyncio.to_thread(durable.let_go, task_id, owner)
 

@@ -36,6 +36,7 @@ from transom.images.intake import measure
 from transom.images.relocate import URL_LENGTH_MAX, is_digest
 from transom.imports import expiry
 from transom.imports.run import HASHING, Run
+from transom.metrics.table import INTAKE_REJECTED, TASKS_ENDED
 from transom.model.actor import Actor
 from transom.model.image import Image, Location, Status
 from transom.model.task import Facts, Task, TaskType
@@ -223,6 +224,7 @@ async def _hash(run: Run) -> None:
             break
     digests, value = run.notes["digests"], run.notes["value"]
     if value is not None and digests[_algorithm(run)] != value.lower():
+        INTAKE_REJECTED.at("digest").add()
         raise DigestMismatch(_algorithm(run), value, digests[_algorithm(run)])
 
 
@@ -283,6 +285,7 @@ async def _finish(run: Run) -> None:
             now=ended_at,
             expires_at=expiry(registry.settings, ended_at),
         )
+    TASKS_ENDED.at(run.task.type, "success").add()
 
 
 def _facts(run: Run) -> Facts:

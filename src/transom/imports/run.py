@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from transom import tracing
 from transom.catalog.outbox import Look
 from transom.errors import (
     CatalogUnavailable,
@@ -29,6 +30,7 @@ from transom.events.payloads import image_notice, task_notice
 from transom.images.clock import now
 from transom.images.upload import new_key
 from transom.imports.plugin import Material
+from transom.metrics.table import TASK_STEP_DURATION
 from transom.model.event import Notice
 from transom.model.image import GONE, Image
 from transom.model.task import Progress, Task
@@ -192,7 +194,8 @@ class Run:
         While the database is away the step waits and begins again. Raises TaskLost when another
         process has the task, and CancelledError when this one is stopped.
         """
-        work = asyncio.create_task(self._persist(step))
+        began = time.monotonic()
+        work = asyncio.create_task(self._traced(step))
         watch = asyncio.create_task(self._watch(work))
         try:
             await work
@@ -211,6 +214,7 @@ class Run:
         finally:
             work.cancel()
             watch.cancel()
+            TASK_STEP_DURATION.at(step).observe(time.monotonic() - began)
         return None
 
     def close(self) -> None:
@@ -218,6 +222,17 @@ class Run:
         if self._scratch is not None:
             folder, self._scratch = self._scratch, None
             shutil.rmtree(folder, ignore_errors=True)
+
+    async def _traced(self, step: str) -> None:
+        task = self.task
+        with tracing.span(
+            f"step {step}",
+            task_id=task.id,
+            task_type=str(task.type),
+            image_id=task.image_id or "",
+            request_id=task.request_id or "",
+        ):
+            await self._persist(step)
 
     async def _persist(self, step: str) -> None:
         pause = 0.2

@@ -35,6 +35,7 @@ from transom.imports.plugin import Material, Plugin
 from transom.imports.plugins import open_plugins
 from transom.imports.run import PASSING, Run, source_of, stores_of
 from transom.imports.workbench import Bench
+from transom.metrics.table import INTAKE_REJECTED, TASKS_ENDED
 from transom.model.event import Notice
 from transom.model.image import Image, Location, Status
 from transom.model.reserved import LAST_ERROR
@@ -329,6 +330,7 @@ def _before(image: Image, changes: dict[str, Any]) -> dict[str, Any]:
 def _hold_to(expected: dict[str, str], digests: dict[str, str]) -> None:
     for algorithm, value in expected.items():
         if digests[algorithm] != value:
+            INTAKE_REJECTED.at("digest").add()
             raise DigestMismatch(algorithm, value, digests[algorithm])
 
 
@@ -355,3 +357,4 @@ async def _finish(run: Run) -> None:
             now=now(),
             expires_at=expiry(run.registry.settings, now()),
         )
+    TASKS_ENDED.at(run.task.type, "success").add()

@@ -8,12 +8,20 @@ import shutil
 
 import structlog
 
-from transom.errors import ImageNotFound, TaskLost, TaskNotFound, TransomError, UnknownStore
+from transom.errors import (
+    ImageNotFound,
+    TaskCancelled,
+    TaskLost,
+    TaskNotFound,
+    TransomError,
+    UnknownStore,
+)
 from transom.events.payloads import task_notice
 from transom.images.clock import now
 from transom.imports import expiry
 from transom.imports.kinds import open_kind
 from transom.imports.run import Run, scratch_root, stores_of
+from transom.metrics.table import TASKS_ENDED
 from transom.model.event import Notice
 from transom.model.task import Task, TaskObject
 from transom.registry import Registry
@@ -51,6 +59,8 @@ async def give_up(run: Run, reason: str) -> None:
             now=now(),
             expires_at=expiry(registry.settings, now()),
         )
+    is_cancelled = reason == str(TaskCancelled(task.id))
+    TASKS_ENDED.at(task.type, "cancelled" if is_cancelled else "failure").add()
     _log.info("task.failed", task_id=task.id, image_id=task.image_id, reason=reason)
 
 

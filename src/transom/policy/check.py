@@ -14,6 +14,7 @@ from transom.errors import (
     NamespaceNotFound,
     PolicyRefused,
 )
+from transom.metrics.table import POLICY_RELOADS
 from transom.model.actor import Actor
 from transom.model.image import Image
 from transom.model.metadef import Namespace
@@ -169,9 +170,11 @@ class Policy:
             self._book = self._read()
         except ConfigurationError as error:
             self._problem = f"{error}; the rules read before stay in force"
+            POLICY_RELOADS.at("policy", "failure").add()
             log.error("policy file refused", problem=self._problem)  # noqa: TRY400 - no traceback
             return
         self._problem = ""
+        POLICY_RELOADS.at("policy", "success").add()
         log.info("policy file read again", overridden=len(self._book.overridden))
         for warning in self._book.warnings:
             log.warning("policy looks wrong", problem=warning)

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from transom.errors import ConfigurationError
+from transom.metrics.table import POLICY_RELOADS
 from transom.model.actor import Actor
 from transom.policy.check import Policy
 from transom.policy.watch import WatchedFile
@@ -120,10 +121,12 @@ class Protections:
             self._sections = self._read()
         except ConfigurationError as error:
             self._problem = f"{error}; the protections read before stay in force"
+            POLICY_RELOADS.at("property_protections", "failure").add()
             log.error("property protections refused", problem=self._problem)  # noqa: TRY400
             return
         self._of_name = {}
         self._problem = ""
+        POLICY_RELOADS.at("property_protections", "success").add()
         log.info("property protections read again", sections=len(self._sections))
 
     def _read(self) -> list[_Section]:

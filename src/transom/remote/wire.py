@@ -20,7 +20,7 @@ from typing import Final
 import h11
 import structlog
 
-from transom import __version__
+from transom import __version__, tracing
 from transom.remote.addresses import Address
 from transom.remote.guard import Guard
 from transom.remote.head import Head
@@ -124,6 +124,11 @@ class Wire:
 
     async def ask(self, target: Target, headers: Mapping[str, str], *, method: str = "GET") -> Head:
         """Send a GET or HEAD, give the head of its answer. Raises Failure."""
+        headers = dict(headers)
+        with tracing.call_span(f"fetch {method}", headers, host=target.authority):
+            return await self._ask(target, headers, method)
+
+    async def _ask(self, target: Target, headers: Mapping[str, str], method: str) -> Head:
         fields = [
             ("Host", target.authority),
             ("User-Agent", f"transom/{__version__}"),

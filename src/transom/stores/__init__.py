@@ -15,9 +15,11 @@ from typing import Self, cast
 import msgspec
 
 from transom.errors import ConfigurationError, LocationRefused, StoreReadOnly, UnknownStore
+from transom import tracing
 from transom.remote.guard import Guard
 from transom.settings import Settings, StoreSettings
 from transom.stores.store import Entry, KeyMissing, Store
+from transom.stores.measured import MeasuredStore
 
 DRIVERS: dict[str, str] = {
     "file": "transom.stores.drivers.file:FileStore",
@@ -62,7 +64,7 @@ class Stores:
     def open(cls, settings: Settings) -> Self:
         """Open every store of `[stores]`, and the staging store. Raises ConfigurationError."""
         configured = settings.stores.named
-        named = {
+        named: dict[str, Store] = {
             name: open_store(name, each, settings.data_path, whole=settings)
             for name, each in configured.items()
         }
@@ -74,6 +76,10 @@ class Stores:
         return cls(named, staging, dict(configured), settings.stores.default)
 
     @property
+        if settings.metrics.bind or tracing.is_on():
+            is_own = not settings.stores.staging
+            named = {name: MeasuredStore(store) for name, store in named.items()}
+            staging = MeasuredStore(staging) if is_own else named[settings.stores.staging]
     def names(self) -> tuple[str, ...]:
         """Names of the stores, in configured order. Staging alone is not among them."""
         return tuple(self._named)

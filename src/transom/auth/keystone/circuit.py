@@ -24,6 +24,11 @@ class Circuit:
         self._trying = False
         self._reason = ""
 
+    @property
+    def is_closed(self) -> bool:
+        """True while the peer answers, as far as is known."""
+        return not self._failures
+
     def enter(self) -> int:
         """A ticket to ask the peer with. Raises IdentityUnavailable unless it may be asked now."""
         if self._failures:

@@ -18,11 +18,13 @@ from urllib.parse import quote
 import msgspec
 import structlog
 
+from transom import tracing
 from transom.auth.keystone.catalogue import Catalogue
 from transom.auth.keystone.circuit import Circuit
 from transom.auth.keystone.limits import Limits, RegisteredLimits, Services, effective
 from transom.auth.keystone.token import Token, decode, seconds
 from transom.errors import IdentityUnavailable
+from transom.metrics.table import KEYSTONE_AHEAD, KEYSTONE_DURATION, KEYSTONE_UP
 from transom.settings import Keystone
 
 if TYPE_CHECKING:
@@ -98,6 +100,7 @@ class KeystoneClient:
         # Keystone shows the limits of a project only to itself and to the system's readers.
         self._system_login = _Login({"system": {"all": True}})
         self._service_id = ""
+        KEYSTONE_UP.watch(lambda: self._circuit.is_closed)
         self.skew_seconds = 0.0
         """How far Keystone's clock is ahead of ours, as seen at the last login."""
 
@@ -282,6 +285,7 @@ class KeystoneClient:
             # Keystone looked at its clock at some time since we asked. Taken for the earliest moment,
             # so that a slow login never lets a verdict outlive its token.
             self.skew_seconds = 0.0 if began is None else began - asked_at
+            KEYSTONE_AHEAD.at().set(self.skew_seconds)
             life = ends - time.time() - self.skew_seconds
             login.token = token
             # A short-lived token is renewed after half its life.
@@ -309,17 +313,29 @@ class KeystoneClient:
         body: bytes | None = None,
     ) -> _Answer:
         """One request; a connection that broke and a 5xx are tried a second time."""
-        import httpx
-
-        client = self._client()
         request_headers = {"accept": "application/json", **(headers or {})}
         if body is not None:
             request_headers["content-type"] = "application/json"
+        outcome, began = "failed", time.perf_counter()
+        try:
+            with tracing.call_span(f"keystone {method}", request_headers):
+                answer = await self._sent(method, path, request_headers, body)
+            outcome = "ok"
+        finally:
+            KEYSTONE_DURATION.at(outcome).observe(time.perf_counter() - began)
+        return answer
+
+    async def _sent(
+        self, method: str, path: str, headers: dict[str, str], body: bytes | None
+    ) -> _Answer:
+        import httpx
+
+        client = self._client()
         reason = ""
         for _attempt in range(2):
             try:
                 async with client.stream(
-                    method, self._base + path, headers=request_headers, content=body
+                    method, self._base + path, headers=headers, content=body
                 ) as response:
                     answer = await _read(response)
             except httpx.TimeoutException as error:
