@@ -88,6 +88,8 @@ class Known:
     id: str
     sent: dict[str, Data] = field(default_factory=dict)
     """Data that may be the image's, by digest."""
+    status: str = "queued"
+    """What was told of it last; it may be another by now."""
 
 
 class Crowd:
@@ -142,13 +144,14 @@ class Crowd:
         with self._lock:
             self.calls.append(call)
 
-    def pick(self, choose: random.Random) -> Known | None:
-        """Some image, those made lately first."""
+    def pick(self, choose: random.Random, status: str = "") -> Known | None:
+        """Some image, mostly one that was last told to be in this state."""
         with self._lock:
-            ids = list(self.images)
-        if not ids:
-            return None
-        return self.images.get(ids[-1 - int(len(ids) * choose.random() ** 1.5)])
+            images = list(self.images.values())
+        fitting = [image for image in images if image.status == status]
+        if fitting and choose.random() < 0.9:
+            images = fitting
+        return choose.choice(images) if images else None
 
     def add(self, image: Known) -> None:
         """An image that others may use now."""
@@ -198,31 +201,31 @@ class Caller:
 
     def act(self) -> None:
         """Do something at random."""
-        image = self.crowd.pick(self.choose)
-        if image is None or (
-            len(self.crowd.images) < self.crowd.images_max and self.choose.random() < 0.2
-        ):
-            self.create()
-            return
-        deeds: list[tuple[int, Callable[[Known], object]]] = [
-            (8, self.show),
-            (5, lambda _: self.list()),
-            (9, self.upload),
-            (5, self.stage_and_import),
-            (5, self.fetch),
-            (6, self.download),
-            (6, self.read_a_part),
-            (5, self.update),
-            (2, self.share),
-            (2, self.unshare),
-            (3, self.members),
-            (4, self.delete),
+        is_room = len(self.crowd.images) < self.crowd.images_max
+        deeds: list[tuple[int, Callable[[Known], object], str]] = [
+            (12 if is_room else 0, lambda _: self.create(), ""),
+            (8, self.show, ""),
+            (4, lambda _: self.list(), ""),
+            (9, self.upload, "queued"),
+            (5, self.stage_and_import, "queued"),
+            (5, self.fetch, "queued"),
+            (5, self.download, "active"),
+            (5, self.read_a_part, "active"),
+            (5, self.update, ""),
+            (2, self.share, ""),
+            (2, self.unshare, ""),
+            (3, self.members, ""),
+            (6 if is_room else 12, self.delete, ""),
         ]
         if self.crowd.second_store:
-            deeds.append((4, self.copy))
-        weights = [weight for weight, _ in deeds]
-        (deed,) = self.choose.choices([deed for _, deed in deeds], weights)
-        deed(image)
+            deeds.append((4, self.copy, "active"))
+        weights = [weight for weight, _, _ in deeds]
+        ((_, deed, status),) = self.choose.choices(deeds, weights)
+        image = self.crowd.pick(self.choose, status)
+        if image is None:
+            self.create()
+        else:
+            deed(image)
 
     def some_data(self) -> Data:
         """Mostly small, sometimes longer than one part of a multipart upload."""
@@ -261,6 +264,7 @@ class Caller:
             f"/v2/images/{image.id}",
             read=lambda answer: facts_of(answer.json()),
         )
+        image.status = call.facts.get("status", image.status)
         if call.status == 404:
             self.crowd.forget(image)
         return call
@@ -279,7 +283,11 @@ class Caller:
             if last.answer != DONE:
                 break
             page = last.facts["page"]
-            images |= {each["id"]: facts_of(each) for each in page["images"]}
+            for each in page["images"]:
+                images[each["id"]] = facts_of(each)
+                known = self.crowd.images.get(each["id"])
+                if known is not None:
+                    known.status = each["status"]
             path = page.get("next", "")
         assert last is not None
         call = Call(
@@ -317,6 +325,7 @@ class Caller:
         """Data from a URL."""
         data = self.some_data()
         image.sent[data.digest] = data
+        image.status = "importing"
         method = {"name": "web-download", "uri": self.crowd.source.url_of(data)}
         return self.ask(
             "fetch",
@@ -447,6 +456,7 @@ class Caller:
 
     def _send(self, verb: str, image: Known, path: str, data: Data) -> Call:
         image.sent[data.digest] = data
+        image.status = "saving"
         pause = self.choose.choice((0.0, 0.0, 0.02, 0.1))
         content = data.bytes if not pause else _slowly(data.bytes, pause)
         headers = dict(STREAM)

@@ -316,7 +316,12 @@ def states_follow_the_lifecycle(story: Story) -> Iterator[str]:
         if status not in MOVES:
             yield f"it is in a state that nobody asked for: {call}"
             continue
-        asked = [each for each in story.of(*INTAKES) if each.may_count and each.begun < call.ended]
+        asked = [
+            each
+            for each in story.of(*INTAKES)
+            # One that is refused in the end may be under way until then.
+            if each.begun < call.ended and (each.may_count or each.ended > call.begun)
+        ]
         if status != "queued" and not asked:
             yield f"it left queued, and nobody had sent data: {call}"
         for before, then in seen:
