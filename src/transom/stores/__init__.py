@@ -3,7 +3,8 @@
 A driver is one file in `drivers/` and one line in `DRIVERS`. Its class is made with
 `(name, settings, data)`: the store's name, its `StoreSettings`, and the data folder that stands in
 for `<data>`; it raises ConfigurationError when these cannot work. One that says `reads_urls = True`
-gets the guard of the deployment besides, as `guard`.
+gets the guard of the deployment besides, as `guard`; one that says `limits_size = True` the largest
+image, as `size_bytes_max`.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ from typing import Self, cast
 
 import msgspec
 
-from transom.errors import ConfigurationError, LocationRefused, StoreReadOnly, UnknownStore
 from transom import tracing
+from transom.errors import ConfigurationError, LocationRefused, StoreReadOnly, UnknownStore
 from transom.remote.guard import Guard
 from transom.settings import Settings, StoreSettings
-from transom.stores.store import Entry, KeyMissing, Store
 from transom.stores.measured import MeasuredStore
+from transom.stores.store import Entry, KeyMissing, Store
 
 DRIVERS: dict[str, str] = {
     "file": "transom.stores.drivers.file:FileStore",
     "memory": "transom.stores.drivers.memory:MemoryStore",
     "http": "transom.stores.drivers.http:HttpStore",
+    "s3": "transom.stores.drivers.s3:S3Store",
+    "glance_store": "transom.stores.drivers.glance:GlanceStore",
 }
 """Driver name → class, by dotted name, so that a driver's library is needed only where it is used."""
 
@@ -73,13 +76,13 @@ class Stores:
         else:
             folder = StoreSettings(driver="file", path=str(settings.data_path / "staging"))
             staging = open_store(STAGING, folder, settings.data_path)
-        return cls(named, staging, dict(configured), settings.stores.default)
-
-    @property
         if settings.metrics.bind or tracing.is_on():
             is_own = not settings.stores.staging
             named = {name: MeasuredStore(store) for name, store in named.items()}
             staging = MeasuredStore(staging) if is_own else named[settings.stores.staging]
+        return cls(named, staging, dict(configured), settings.stores.default)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the stores, in configured order. Staging alone is not among them."""
         return tuple(self._named)
@@ -205,4 +208,7 @@ def open_store(
     if getattr(driver, "reads_urls", False):
         guard = Guard.open(Settings() if whole is None else whole)
         return cast("Store", driver(name, settings, data, guard=guard))
+    if getattr(driver, "limits_size", False):
+        limit = (Settings() if whole is None else whole).limits.image_size_bytes_max
+        return cast("Store", driver(name, settings, data, size_bytes_max=limit))
     return cast("Store", driver(name, settings, data))

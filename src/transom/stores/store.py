@@ -36,6 +36,8 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     other people's, and what is read has to be proven each time."""
     schemes: tuple[str, ...] = ()
     """Schemes of the location URLs that `find` understands."""
+    links: bool = False
+    """It gives out URLs for reading, as `LinkingStore` says."""
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,4 +199,13 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Free what the store holds."""
+        ...
+
+
+class LinkingStore(Protocol):
+    """What a store with `features.links` can do besides."""
+
+    async def link(self, key: str) -> str:
+        """A URL at which whoever has it can read the object, ranges too, for a short time and with
+        no further proof. Raises KeyMissing, StoreUnavailable, StoreFailed."""
         ...
