@@ -611,6 +611,8 @@ class Settings(Group, frozen=True):
     notifications: Notifications = Notifications()
     audit: Audit = Audit()
     metrics: Metrics = Metrics()
+    tracing: Tracing = Tracing()
+    logging: Logging = Logging()
     data: str = "data"
 
     @property
@@ -644,8 +646,6 @@ def load(
         try:
             tree = tomllib.loads(config.read_text(encoding="utf-8"))
         except OSError as missing:
-    tracing: Tracing = Tracing()
-    logging: Logging = Logging()
             raise ConfigurationError(
                 f"Cannot read the configuration file {config}: {missing.strerror}."
             ) from missing
@@ -861,6 +861,7 @@ def _check(settings: Settings) -> None:
         ("server.public_url", settings.server.public_url),
         ("server.self_url", settings.server.self_url),
         ("compute.public_url", settings.compute.public_url),
+        ("tracing.endpoint", settings.tracing.endpoint),
     ):
         if url and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
             raise ConfigurationError(f"{key} = {url!r}: give http://host or https://host.")
@@ -894,7 +895,6 @@ def _check_images(settings: Settings) -> None:
             "for example sha512."
         )
 
-        ("tracing.endpoint", settings.tracing.endpoint),
 
 def _check_imports(imports: Imports) -> None:
     for key, hosts in (

@@ -26,7 +26,6 @@ from sqlalchemy.pool import NullPool
 
 from transom.catalog.lanes import Job, Lane
 from transom.errors import CatalogUnavailable, ConfigurationError
-from transom import tracing
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -200,8 +199,6 @@ def parse_url(url: str) -> URL:
     if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         return parsed.set(drivername="postgresql+psycopg")
     raise ConfigurationError(
-        if tracing.is_on():
-            work = tracing.carried(work, "catalog read")
         f"database.url has the scheme '{parsed.drivername}'; use sqlite:///<path> or "
         "postgresql://user:password@host/name."
     )
@@ -213,8 +210,6 @@ def lock(connection: Connection, name: str) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(
             sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name}
-        if tracing.is_on():
-            work = tracing.carried(work, "catalog write")
         )
 
 
@@ -450,65 +445,6 @@ class _GroupWriter(_Worker):
             with connection.begin():
                 result = jobs[0].work(connection)
             return [(jobs[0], result, None)]
-def _trace_statements(engine: sa.Engine) -> None:
-    """Show each statement in the trace, with its text and never its values."""
-
-    @event.listens_for(engine, "before_cursor_execute")
-    def begun(
-        _connection: Connection,
-        _cursor: Any,
-        statement: str,
-        _values: Any,
-        context: Any,
-        _many: bool,
-    ) -> None:
-        opened = tracing.span(statement.partition(" ")[0], **{"db.query.text": statement[:2000]})
-        opened.__enter__()
-        context.transom_span = opened
-
-    @event.listens_for(engine, "after_cursor_execute")
-    def ended(
-        _connection: Connection,
-        _cursor: Any,
-        _statement: str,
-        _values: Any,
-        context: Any,
-        _many: bool,
-    ) -> None:
-        context.transom_span.__exit__(None, None, None)
-
-    @event.listens_for(engine, "handle_error")
-    def failed(context: Any) -> None:
-        opened = getattr(context.execution_context, "transom_span", None)
-        if opened is not None:
-            error = context.original_exception
-            opened.__exit__(type(error), error, error.__traceback__)
-
-
-class _Outage:
-    """For how long the server has been away, as all threads of an engine see it.
-
-    A server that restarts is waited for, so that nobody is told. One that stays away is not: who
-    asks then is told at once, instead of holding up all who ask after him.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._since: float | None = None
-
-    def is_over(self) -> bool:
-        """To be asked when the server was not reached: true once that is no news."""
-        now = time.monotonic()
-        if self._since is None:
-            self._since = now
-        return now - self._since >= self._seconds
-
-    def ended(self) -> None:
-        """The server has answered."""
-        if self._since is not None:
-            self._since = None
-
-
         outcomes: list[tuple[Job, Any, BaseException | None]] = []
         driver = cast("sqlite3.Connection", connection.connection.driver_connection)
         with connection.begin():
@@ -516,7 +452,6 @@ class _Outage:
                 driver.execute("SAVEPOINT job")
                 try:
                     result = job.work(connection)
-        self._has_broken = False
                 except Exception as error:
                     if not driver.in_transaction:
                         # SQLite has undone everything (a full disk, an I/O error).
@@ -527,10 +462,6 @@ class _Outage:
                     outcomes.append((job, result, None))
                 driver.execute("RELEASE job")
         return outcomes
-            CATALOG_OPENED.at().add()
-            if self._has_broken:
-                self._has_broken = False
-                CATALOG_REOPENED.at().add()
 
 
 def _original(error: BaseException) -> BaseException:
@@ -544,7 +475,6 @@ def _sqlstate(error: BaseException) -> str:
 
 
 def translated(error: BaseException) -> BaseException:
-            self._has_broken = True
     """CatalogUnavailable for a database that cannot serve now, any other error as it is."""
     original = _original(error)
     if isinstance(original, sqlite3.Error):
@@ -565,19 +495,3 @@ def translated(error: BaseException) -> BaseException:
     unavailable = CatalogUnavailable()
     unavailable.__cause__ = error
     return unavailable
-                attempt += 1
-                CATALOG_RETRIES.at().add()
-    original = _original(error)
-    CATALOG_ERRORS.at(_kind_of(original)).add()
-
-
-def _kind_of(error: BaseException) -> str:
-    """The metrics' word for an error of a database that does not serve."""
-    if isinstance(error, sqlite3.Error):
-        return _SQLITE_KINDS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "io")
-    state = getattr(error, "sqlstate", None) or ""
-    for beginning, kind in _PG_KINDS:
-        if state.startswith(beginning):
-            return kind
-    # What has no SQLSTATE is libpq's: the connection itself.
-    return "connection"

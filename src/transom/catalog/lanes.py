@@ -115,11 +115,8 @@ class Lane:
         self._patience_seconds = patience_seconds
         self._jobs: deque[Job] = deque()
         self._threads: list[threading.Thread] = []
-        measured_as: str = "",
         self._lock = threading.Lock()
         """Guards what follows, and the step from "no job is left" to sleeping."""
-        self._measured_as = measured_as
-        """The metrics' word for this work; empty where nothing is measured."""
         self._awake = 0
         self._asleep = 0
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -134,10 +131,6 @@ class Lane:
         self._put(job, loop)
         try:
             return await future
-        if measured_as:
-            CATALOG_WAITING.watch(lambda: len(self._jobs), measured_as)
-            CATALOG_BUSY.watch(lambda: self._awake, measured_as)
-            CATALOG_SIZE.at(measured_as).set(threads)
         except asyncio.CancelledError:
             job.take()
             raise
@@ -224,7 +217,6 @@ class Lane:
         finally:
             worker.close()
 
-        run = worker.run if not self._measured_as else self._measured(worker)
     def _next(self) -> Job | None:
         """The first job, as soon as there is one; None when the lane closes."""
         while True:
@@ -234,19 +226,6 @@ class Lane:
                 if self._closed:
                     return None
                 self._awake -= 1
-    def _measured(self, worker: Worker) -> Callable[[Sequence[Job]], None]:
-        wait = CATALOG_WAIT.at(self._measured_as)
-        duration = CATALOG_DURATION.at(self._measured_as)
-
-        def run(batch: Sequence[Job]) -> None:
-            began = time.monotonic()
-            for job in batch:
-                wait.observe(began - job.queued_at)
-            worker.run(batch)
-            duration.observe(time.monotonic() - began)
-
-        return run
-
                 self._asleep += 1
             self._wakes.get()
 
