@@ -10,25 +10,32 @@ run), `TRANSOM_TEST_KILLS_SEED` which random sequence everything follows.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import random
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import postgres
 from tests.support.copies import settings_of
-from tests.support.crowd import Crowd, Source, by_verb
+from tests.support.crowd import MIB, Crowd, Source, by_verb
 from tests.support.history import DONE, UNKNOWN, End, History, violations
-from tests.support.replicas import Deployment, shared_folders
+from tests.support.importing import ended, events, new_image, stage, start, tasks_of
+from tests.support.replicas import Deployment, Replica, buckets
 from tests.support.server import Client, told
+from tests.support.web import Web
 from transom.app import open_registry
 from transom.registry import Registry
 
 pytestmark = pytest.mark.faults
 
+JSON = "application/json"
 KILLS_SECONDS = float(os.environ.get("TRANSOM_TEST_KILLS_SECONDS", "40"))
 SEED = int(os.environ.get("TRANSOM_TEST_KILLS_SEED", "20260211"))
 REST_SECONDS = 100.0
@@ -48,12 +55,290 @@ IMPORTS = {
 
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[Deployment]:
-    """Three replicas that serve and two that work."""
-    shared = shared_folders(
-        tmp_path / "stores", database={"url": postgres.cluster().database()}, **IMPORTS
-    )
+    """Three replicas that serve and two that work, on PostgreSQL and S3."""
+    shared = buckets(database={"url": postgres.cluster().database()}, **IMPORTS)
     with Deployment(tmp_path, shared) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """The same, for the tests that kill nobody."""
+    folder = tmp_path_factory.mktemp("steady")
+    shared = buckets(database={"url": postgres.cluster().database()}, **IMPORTS)
+    with Deployment(folder, shared) as running:
+        yield running
+
+
+@pytest.fixture
+def at(steady: Deployment) -> list[Client]:
+    """One caller at each of the three replicas, past the proxy, with one token."""
+    demo = steady.log_in(at=steady.serving[0])
+    others = [replica.client(demo.token, demo.who) for replica in steady.serving[1:]]
+    for other in others:
+        other.project_id, other.user_id = demo.project_id, demo.user_id
+    return [demo, *others]
+
+
+# --- any request to any replica ----------------------------------------------------------------------
+
+
+def test_what_one_replica_writes_all_others_read(at: list[Client]) -> None:
+    first, second, third = at
+    data = random.Random(1).randbytes(300_000)
+    image_id = new_image(first, name="one")
+    assert second.show(image_id)["name"] == "one"
+    assert image_id in third.list_ids()
+    for number, (writer, reader) in enumerate([(first, second), (second, third), (third, first)]):
+        operations = [{"op": "replace", "path": "/name", "value": f"name {number}"}]
+        assert writer.patch(f"/v2/images/{image_id}", operations).status_code == 200
+        assert reader.show(image_id)["name"] == f"name {number}"
+        assert reader.list_ids(name=f"name {number}") == [image_id]
+        assert writer.put(f"/v2/images/{image_id}/tags/tag{number}").status_code == 204
+        assert f"tag{number}" in reader.show(image_id)["tags"]
+    second.upload(image_id, data)
+    answers = [client.get(f"/v2/images/{image_id}/file") for client in at]
+    assert [answer.content for answer in answers] == [data] * 3
+    assert len({answer.headers["etag"] for answer in answers}) == 1
+    part = third.get(f"/v2/images/{image_id}/file", headers={"Range": "bytes=1000-1999"})
+    assert part.content == data[1000:2000]
+    members = f"/v2/images/{image_id}/members"
+    assert first.post(members, json={"member": "other"}).status_code == 200
+    assert [each["member_id"] for each in third.get(members).json()["members"]] == ["other"]
+    assert second.delete(f"{members}/other").status_code == 204
+    assert first.get(members).json()["members"] == []
+    assert third.delete(f"/v2/images/{image_id}").status_code == 204
+    for client in at:
+        assert client.get(f"/v2/images/{image_id}").status_code == 404
+        assert image_id not in client.list_ids()
+
+
+def test_definitions_of_one_replica_are_those_of_all(steady: Deployment) -> None:
+    first = steady.log_in("transom", steady.serving[0])
+    second = steady.serving[1].client(first.token)
+    path = "/v2/metadefs/namespaces"
+    assert first.post(path, json={"namespace": "Shared"}).status_code == 201
+    assert second.post(path, json={"namespace": "Shared"}).status_code == 409
+    made = second.post(f"{path}/Shared/objects", json={"name": "Thing"})
+    assert made.status_code == 201, told(made)
+    assert first.get(f"{path}/Shared/objects/Thing").status_code == 200
+    assert second.delete(f"{path}/Shared").status_code == 204
+    assert first.get(f"{path}/Shared").status_code == 404
+
+
+def test_accounts_that_change_at_one_replica_change_at_all_within_a_second(
+    steady: Deployment,
+) -> None:
+    first, second, third = steady.serving
+    admin = steady.log_in("transom", first)
+    user = admin.post("/v3/users", json={"user": {"name": "moving", "password": "first word"}})
+    user_id = user.json()["user"]["id"]
+    project = admin.post("/v3/projects", json={"project": {"name": "moving"}}).json()["project"]
+    role = admin.get("/v3/roles?name=member").json()["roles"][0]
+    grant = f"/v3/projects/{project['id']}/users/{user_id}/roles/{role['id']}"
+    assert admin.put(grant).status_code == 204
+    # A user that is new there, with a role that is new, logs in anywhere at once.
+    callers = [each.log_in("moving", "first word", "moving") for each in (second, third)]
+    everywhere = [replica.client(callers[0].token) for replica in steady.serving]
+
+    def verdicts() -> list[int]:
+        return [client.get("/v2/images?limit=1").status_code for client in everywhere]
+
+    def became(wanted: int) -> bool:
+        # A second, and what a busy machine takes for the requests themselves.
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            if verdicts() == [wanted] * 3:
+                return True
+        return False
+
+    assert verdicts() == [200] * 3
+    # A new password ends the tokens of the old one, whoever changed it, wherever they were given.
+    word = {"user": {"password": "second word"}}
+    assert third.client(admin.token).patch(f"/v3/users/{user_id}", word, JSON).status_code == 200
+    assert became(401)
+    everywhere = [first.log_in("moving", "second word", "moving") for first in steady.serving]
+    assert verdicts() == [200] * 3
+    # So does the loss of the role; and one token that is revoked is revoked for all.
+    for client in everywhere[:2]:
+        gone = admin.delete("/v3/auth/tokens", headers={"X-Subject-Token": str(client.token)})
+        assert gone.status_code == 204
+        other = third.client(client.token)
+        assert eventually(lambda other=other: other.get("/v2/images").status_code == 401)
+    assert admin.delete(grant).status_code == 204
+    assert eventually(lambda: everywhere[2].get("/v2/images").status_code == 401)
+
+
+def eventually(check: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """The first true value of a check; False when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = check()
+        if found:
+            return found
+        time.sleep(0.02)
+    return False
+
+
+# --- at the same time at several ---------------------------------------------------------------------
+
+
+def in_pieces(data: bytes, begun: threading.Event, go_on: threading.Event) -> Iterator[bytes]:
+    """The data: half of it, and the rest when it may go on."""
+    yield data[: len(data) // 2]
+    begun.set()
+    assert go_on.wait(60)
+    yield data[len(data) // 2 :]
+
+
+def send_together(client: Client, image_id: str, data: bytes, gate: threading.Barrier) -> int:
+    """The status of an upload that begins when all others begin."""
+    gate.wait()
+    return client.put_data(image_id, data).status_code
+
+
+def test_of_uploads_through_several_replicas_one_wins(steady: Deployment, at: list[Client]) -> None:
+    choose = random.Random(2)
+    for size_bytes in (1, 100_000, 6 * MIB):
+        image_id = new_image(at[0])
+        pieces = [choose.randbytes(size_bytes) for _ in at]
+        together = threading.Barrier(len(at))
+
+        with ThreadPoolExecutor(len(at)) as threads:
+            sending = [
+                threads.submit(send_together, client, image_id, data, together)
+                for client, data in zip(at, pieces, strict=True)
+            ]
+            codes = [each.result() for each in sending]
+        assert sorted(codes) == [204, 409, 409]
+        winner = pieces[codes.index(204)]
+        for client in at:
+            image = client.show(image_id)
+            assert image["os_hash_value"] == hashlib.sha512(winner).hexdigest()
+            assert client.get(f"/v2/images/{image_id}/file").content == winner
+        assert at[1].delete(f"/v2/images/{image_id}").status_code == 204
+    check_store(steady, at[0])
+
+
+def test_a_deletion_through_another_replica_ends_an_upload(
+    steady: Deployment, at: list[Client]
+) -> None:
+    data = random.Random(3).randbytes(12 * MIB)
+    for path in ("file", "stage"):
+        image_id = new_image(at[0])
+        begun, go_on = threading.Event(), threading.Event()
+        with ThreadPoolExecutor(1) as threads:
+            sending = threads.submit(
+                at[0].put,
+                f"/v2/images/{image_id}/{path}",
+                content=in_pieces(data, begun, go_on),
+                headers={"Content-Type": "application/octet-stream"},
+            )
+            assert begun.wait(30)
+            busy = ("saving", "uploading")
+            assert eventually(lambda: at[1].show(image_id)["status"] in busy)  # noqa: B023
+            assert at[2].put_data(image_id, b"too late").status_code == 409
+            assert at[1].delete(f"/v2/images/{image_id}").status_code == 204
+            go_on.set()
+            assert sending.result().status_code in (404, 410), told(sending.result())
+        assert at[2].get(f"/v2/images/{image_id}").status_code == 404
+    check_store(steady, at[0])
+
+
+# --- imports -----------------------------------------------------------------------------------------
+
+
+def test_an_import_is_staged_started_done_and_followed_at_different_processes(
+    steady: Deployment, at: list[Client]
+) -> None:
+    data = random.Random(4).randbytes(7 * MIB)
+    image_id = new_image(at[0])
+    assert stage(at[0], image_id, data).status_code == 204
+    assert at[1].show(image_id)["status"] == "uploading"
+    seen: list[str] = []
+    following = threading.Event()
+
+    def follow() -> None:
+        for kind, event in events(at[2], image_id):
+            following.set()
+            if kind == "image":
+                seen.append(event["status"])
+                if event["status"] == "active":
+                    return
+
+    with ThreadPoolExecutor(1) as threads:
+        done = threads.submit(follow)
+        assert following.wait(30)
+        assert start(at[1], image_id, "glance-direct").status_code == 202
+        done.result(60)
+    assert (seen[0], seen[-1]) == ("uploading", "active")
+    (task,) = tasks_of(at[0], image_id)
+    assert task["status"] == "success"
+    assert eventually(lambda: any(task["id"] in worker.log() for worker in steady.working))
+    assert not any(f'"{task["id"]}"' in line for line in taken_up(steady.serving))
+    assert at[0].get(f"/v2/images/{image_id}/file").content == data
+    assert at[0].delete(f"/v2/images/{image_id}").status_code == 204
+    check_store(steady, at[0])
+
+
+def taken_up(replicas: Sequence[Replica]) -> list[str]:
+    """The lines in which these processes tell of work that they took up."""
+    return [
+        line
+        for replica in replicas
+        for line in replica.log().splitlines()
+        if "task.taken_up" in line
+    ]
+
+
+def test_an_import_is_cancelled_through_another_replica(
+    steady: Deployment, at: list[Client]
+) -> None:
+    data = random.Random(5).randbytes(8 * MIB)
+    gate = threading.Event()
+    with Web() as web:
+        url = web.put("slow", data, gate=gate, takes_ranges=False)
+        for way in ("cancel", "delete"):
+            image_id = new_image(at[0])
+            assert start(at[0], image_id, {"name": "web-download", "uri": url}).status_code == 202
+            assert eventually(
+                lambda image_id=image_id: tasks_of(at[1], image_id)[0]["progress"]["done_bytes"]
+            )
+            (task,) = tasks_of(at[2], image_id)
+            if way == "cancel":
+                path = f"/v2/images/{image_id}/tasks/{task['id']}/cancel"
+                assert at[1].post(path).status_code == 202
+                assert ended(at[2], image_id)["status"] == "failure"
+                assert at[0].show(image_id)["status"] == "queued"
+                assert at[2].delete(f"/v2/images/{image_id}").status_code == 204
+            else:
+                assert at[1].delete(f"/v2/images/{image_id}").status_code == 204
+                assert at[2].get(f"/v2/images/{image_id}").status_code == 404
+        gate.set()
+        check_store(steady, at[0])
+
+
+def check_store(cloud: Deployment, client: Client) -> None:
+    """Soon nothing is in the stores that no image owns, and nothing is missing."""
+    registry = open_registry(settings_of(cloud.serving[0]))
+
+    async def settled() -> list[str]:
+        try:
+            for _ in range(60):
+                wrong = violations(History([], await look(registry, client)))
+                if not wrong:
+                    return []
+                await asyncio.sleep(0.5)
+            return wrong
+        finally:
+            await registry.stores.close()
+            await registry.identity.close()
+            registry.catalog.close()
+
+    assert asyncio.run(settled()) == []
+
+
+# --- kills -------------------------------------------------------------------------------------------
 
 
 def test_no_acknowledged_image_is_lost_or_torn_whoever_is_killed(

@@ -343,6 +343,23 @@ class Deployment:
         return "\n".join([*ends, f"--- nginx ---\n{self.nginx.log()[-length:]}"])
 
 
+def buckets(**more: Any) -> dict[str, Any]:
+    """Two stores in buckets of a real S3 server. Staged data lies in the first."""
+    # Only here: a machine without Ceph runs everything else.
+    from tests.support import ceph
+
+    gateway = ceph.gateway()
+    common = {
+        "driver": "s3",
+        "endpoint_url": gateway.url,
+        "region": "default",
+        "access_key": gateway.access_key,
+        "secret_key": gateway.secret_key,
+    }
+    stores = {name: {**common, "bucket": gateway.bucket()} for name in ("main", "second")}
+    return {"stores": {"default": "main", "staging": "main", **stores}, **more}
+
+
 def shared_folders(folder: Path, **more: Any) -> dict[str, Any]:
     """Stores in folders that all replicas see, as on a shared file system."""
     stores = {
