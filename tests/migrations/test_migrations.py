@@ -16,11 +16,15 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from tests.support.catalogs import DIALECTS, an_image, empty_url
-from transom.catalog import Catalog, migrations
+from tests.support import every_row
+from tests.support.catalogs import DIALECTS, a_location, an_image, empty_url
+from transom.catalog import Catalog, checkup, migrations
+from transom.catalog.counters import count_on, counter_of, highest
 from transom.catalog.engine import Engine
+from transom.catalog.schema import metadata
 from transom.errors import ConfigurationError
 from transom.model.actor import Actor
+from transom.model.query import ImageQuery
 
 
 @pytest.fixture(params=DIALECTS)
@@ -211,3 +215,66 @@ def test_the_file_of_a_new_catalog_is_for_its_owner_alone(tmp_path: Path) -> Non
     assert modes["catalog.db"] == 0o600
     assert set(modes.values()) == {0o600}
     catalog.close()
+
+
+# --- rows ------------------------------------------------------------------------------------------
+
+
+def test_every_revision_has_its_rows_and_every_table_has_some() -> None:
+    assert list(every_row.ROWS) == migrations.revisions()
+    known = {name for found in every_row.ROWS.values() for name in found}
+    assert known == set(metadata.tables)
+
+
+@pytest.mark.parametrize("revision", migrations.revisions())
+def test_rows_of_every_older_schema_come_through(catalog: Catalog, revision: str) -> None:
+    engine = catalog.engine
+    engine.exclusively(lambda connection: migrations.take_steps(connection, revision))
+    written = engine.write_now(lambda connection: every_row.fill(connection, revision))
+    before = engine.read_now(
+        lambda connection: {name: every_row.read(connection, name) for name in written}
+    )
+    assert {name: len(rows) for name, rows in written.items()} == {
+        name: len(rows) for name, rows in before.items()
+    }
+    for name, rows in written.items():
+        for row, found in zip(sorted(rows, key=repr), before[name], strict=True):
+            if name != "images":
+                assert row == found
+    catalog.upgrade()
+    assert catalog.current_revision() == migrations.head()
+    after = engine.read_now(
+        lambda connection: {name: every_row.read(connection, name) for name in metadata.tables}
+    )
+    assert {name: rows for name, rows in after.items() if name in before} == before
+    assert not [name for name, rows in after.items() if rows and name not in before]
+    engine.write_now(advance)
+    assert checkup.examine(engine) == []
+
+
+@pytest.mark.parametrize("revision", migrations.revisions())
+async def test_an_older_database_is_worked_with_after_its_upgrade(
+    catalog: Catalog, revision: str
+) -> None:
+    catalog.engine.exclusively(lambda connection: migrations.take_steps(connection, revision))
+    catalog.engine.write_now(lambda connection: every_row.fill(connection, revision))
+    catalog.upgrade()
+    owner = Actor(project_id=every_row.PROJECT)
+    shown = await catalog.images.get("00000000-0000-4000-8000-000000000001", seen_by=owner)
+    assert shown.name == every_row.TEXT
+    assert shown.tags == ("a", "ß")
+    listed = await catalog.images.list(ImageQuery(limit=100), seen_by=owner)
+    assert len(listed) == 39 - 4
+    # Numbers go on behind those that are there.
+    fresh = an_image(owner=every_row.PROJECT, locations=(a_location(),), tags=("new",))
+    catalog.engine.write_now(advance)
+    await catalog.images.create(fresh)
+    assert await catalog.images.get(fresh.id, seen_by=owner) == fresh
+
+
+def advance(connection: Connection) -> None:
+    """Rows that a test wrote with their numbers leave PostgreSQL's counter behind."""
+    for table in metadata.sorted_tables:
+        column = counter_of(table)
+        if column is not None:
+            count_on(connection, table, column, highest(connection, column))
