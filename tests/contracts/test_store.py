@@ -657,9 +657,9 @@ async def test_lists_tell_all_that_is_there_and_no_more(case: Case, store: Store
         }
         assert all(entry.token is None for entry in complete.values())
         # What nobody can go on with may as well be in the memory of the writing process.
-        assert not store.features.resumable or {(entry.key, entry.size_bytes, entry.token) for entry in partial.values()} == {
-            ("partial", 1234, writer.token)
-        }
+        assert not store.features.resumable or {
+            (entry.key, entry.size_bytes, entry.token) for entry in partial.values()
+        } == {("partial", 1234, writer.token)}
     assert await all_of(store.list_partial()) == {}
 
 
