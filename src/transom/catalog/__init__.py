@@ -56,14 +56,23 @@ class Catalog:
             Engine(
                 database.url.replace("<data>", str(settings.data_path)),
                 pool_size=database.pool_size,
-                statement_timeout_seconds=database.statement_timeout_seconds,
+                write_pool_size=database.write_pool_size,
+                patience=Patience(
+                    statement_seconds=database.statement_timeout_seconds,
+                    lock_seconds=database.lock_timeout_seconds,
+                    idle_transaction_seconds=database.idle_transaction_timeout_seconds,
+                    connect_seconds=database.connect_timeout_seconds,
+                    pool_wait_seconds=database.pool_wait_seconds,
+                    outage_seconds=database.outage_seconds,
+                ),
+                is_measured=bool(settings.metrics.bind),
             )
         )
 
     def upgrade(self) -> None:
         """Bring the schema to the newest revision; quick when it is there already. Safe when
-        several processes start at once. Raises ConfigurationError when the database was made by a
-        newer version."""
+        several processes start at once. A schema that a newer release has brought further, by steps
+        that only add, stays as it is. Raises ConfigurationError for one of a newer generation."""
         if self.current_revision() != migrations.head():
             self.engine.exclusively(migrations.upgrade)
 

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, task: Task) -> int:
     catalog = Catalog.open(settings)
     try:
         found, newest = catalog.current_revision(), migrations.head()
-        if found != newest:
+        if not migrations.serves(found):
             raise ConfigurationError(
                 f"The database is at revision {found or 'none'}, this version needs {newest}; "
                 "start `transom serve` once or run `transom db upgrade`."

@@ -41,7 +41,7 @@ def require_catalog(settings: Settings) -> None:
         found, newest = catalog.current_revision(), migrations.head()
     finally:
         catalog.close()
-    if found != newest:
+    if not migrations.serves(found):
         raise ConfigurationError(
             f"The database is at revision {found or 'none'}, this version needs {newest}; "
             "start `transom serve` once or run `transom db upgrade`."

@@ -7,7 +7,10 @@ never has to guess: it works through those rows. What no row remembers is a matt
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import functools
+import hashlib
 import os
 import socket
 import time
@@ -107,7 +110,7 @@ async def dead_processes(registry: Registry) -> list[str]:
     """Ids of the processes that are gone: those of this machine whose pid is no longer theirs, and
     those anywhere whose lease has run out."""
     found = []
-    host = socket.gethostname()
+    host = machine()
     silent = set(await registry.catalog.processes.dead(DEAD_AFTER_SECONDS))
     for process in await registry.catalog.processes.list():
         if process.id == registry.process_id:
@@ -122,6 +125,18 @@ async def living_processes(registry: Registry) -> set[str]:
     """Ids of the processes that serve this catalog."""
     leases = {process.id for process in await registry.catalog.processes.list()}
     return leases - set(await dead_processes(registry))
+
+
+@functools.cache
+def machine() -> str:
+    """Where this process runs, as a text that only those share who can see each other's pids: the
+    machine's name, and marks of its boot and of the space of pids. Two machines may have one name, and
+    two containers on one machine do not see each other."""
+    marks = [Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")]
+    with contextlib.suppress(OSError):
+        text = marks[0].read_text(encoding="ascii") + str(marks[1].stat().st_ino)
+        return f"{socket.gethostname()}#{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return socket.gethostname()
 
 
 def is_running(process: Process) -> bool:
@@ -145,7 +160,7 @@ async def join(registry: Registry) -> None:
     pid = os.getpid()
     await registry.catalog.processes.join(
         registry.process_id,
-        host=socket.gethostname(),
+        host=machine(),
         pid=pid,
         started=started_at(pid) or f"unknown:{time.time_ns()}",
     )
