@@ -89,6 +89,15 @@ class Catalogs:
                 process.kill()
         return failures
 
+    def files(self, side: str, count: int) -> list[Path]:
+        """The files of a catalog."""
+        name = f"{side}_{count}"
+        if side == "limit-sqlite":
+            return [self._folder.sqlite_limit(name)]
+        if side == "sqlite":
+            return [*self._folder.transom().data(name).glob("transom.db*")]
+        return [*self._postgres.files(name).iterdir()]
+
     def copy_for_work(self, side: str, count: int) -> str:
         """A copy of a catalog that may be written to; its name."""
         name, source = f"{side}_work", f"{side}_{count}"

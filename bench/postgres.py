@@ -111,6 +111,16 @@ class Postgres:
             connection.execute("VACUUM ANALYZE")
             connection.execute("CHECKPOINT")
 
+    def files(self, database: str) -> Path:
+        """The folder of a database's files. Raises LookupError for one that does not exist."""
+        with self.connect() as connection:
+            row = connection.execute(
+                "SELECT oid FROM pg_database WHERE datname = %s", (database,)
+            ).fetchone()
+        if row is None:
+            raise LookupError(f"there is no database {database}")
+        return self._folder / "base" / str(row[0])
+
     def _answers(self) -> bool:
         try:
             with self.connect():

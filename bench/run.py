@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -27,6 +27,7 @@ from bench.machine import ToolMissing
 from bench.measures import data, requests, starting
 from bench.postgres import Postgres
 from bench.processes import Server, StartFailed, free_port, listens
+from bench.resident import resident
 from bench.sides import glance
 from bench.sides.side import Side
 from bench.table import Results
@@ -275,9 +276,12 @@ class Bench:
     def _lists(self, size: int) -> None:
         print(f"catalogs of {size:,} images", flush=True)
         names = {side: f"{side}_{size}" for side in self._sides()}
-        with self._running(
-            names, as_project=self._wants("list"), workers=self._options.workers
-        ) as sides:
+        with (
+            self._resident(names, size),
+            self._running(
+                names, as_project=self._wants("list"), workers=self._options.workers
+            ) as sides,
+        ):
             if self._wants("list"):
                 questions = [
                     each for each in dataset.questions(size) if each.key in self._options.questions
@@ -287,6 +291,17 @@ class Bench:
                 )
             if self._wants("show") and size == self._largest:
                 requests.show(self._results, sides, size, self._repetitions)
+
+    @contextmanager
+    def _resident(self, sides: Iterable[str], size: int) -> Iterator[None]:
+        """The catalogs of so many images in memory, as far as it reaches."""
+        with ExitStack() as stack:
+            for side in sides:
+                try:
+                    stack.enter_context(resident(self._catalogs.files(side, size)))
+                except OSError as error:
+                    self._results.problem(f"{side}_{size} is not held in memory: {error}")
+            yield
 
     def _creates(self) -> None:
         self._check_time()

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from transom.catalog import migrations
 from transom.catalog.caches import Caches
 from transom.catalog.consistency import Consistency
-from transom.catalog.engine import Engine
+from transom.catalog.engine import Engine, Patience
 from transom.catalog.identity import Identities
 from transom.catalog.images import Images
 from transom.catalog.intakes import Intakes

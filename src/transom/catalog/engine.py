@@ -9,23 +9,34 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
+from transom import tracing
 from transom.catalog.lanes import Job, Lane
-from transom.errors import CatalogUnavailable, ConfigurationError
+from transom.catalog.pipeline import Pipeline
+from transom.catalog.statements import Prepared
+from transom.errors import CatalogBusy, CatalogUnavailable, ConfigurationError
+from transom.metrics.table import (
+    CATALOG_ERRORS,
+    CATALOG_OPENED,
+    CATALOG_REOPENED,
+    CATALOG_RETRIES,
+)
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -37,10 +48,8 @@ _follower: ContextVar[Follower | None] = ContextVar("follower", default=None)
 
 logger = logging.getLogger("transom.catalog")
 
-BUSY_SECONDS = 10.0
-"""How long a write waits for another process's write on SQLite."""
-CONNECT_SECONDS = 5
-"""How long opening a connection to PostgreSQL may take."""
+RECONNECT_SECONDS = 0.05
+"""How often a connection is tried anew while PostgreSQL is away."""
 ATTEMPTS = 8
 """How often a transaction is tried that PostgreSQL refuses for the sake of another one."""
 EAGER_READERS = 2
@@ -48,10 +57,9 @@ EAGER_READERS = 2
 GROUP_MAX = 64
 """How many waiting writes share one transaction on SQLite."""
 
-_SQLITE_AWAY = frozenset(
+_SQLITE_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_SQLITE_AWAY = _SQLITE_BUSY | frozenset(
     {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
         sqlite3.SQLITE_NOMEM,
         sqlite3.SQLITE_READONLY,
         sqlite3.SQLITE_INTERRUPT,
@@ -68,6 +76,54 @@ _PG_AWAY = ("08", "53", "57", "58", "25006")
 standby that is asked to write."""
 _PG_AGAIN = frozenset({"40001", "40P01"})
 """SQLSTATEs of a transaction that lost to another one: serialization failure and deadlock."""
+_PG_BUSY = _PG_AGAIN | {"55P03", "57014"}
+"""SQLSTATEs of what was given up because it took too long, or lost too often: of locks and
+statements too."""
+_PG_DEMOTED = "25006"
+"""SQLSTATE of a server that only reads: another one may be the first by now."""
+
+
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """How long what may take, in seconds; 0 = no limit, but for `outage_seconds`."""
+
+    statement_seconds: float = 30.0
+    """One statement on PostgreSQL."""
+    lock_seconds: float = 10.0
+    """Waiting for what another transaction holds: a row on PostgreSQL, the writer on SQLite."""
+    idle_transaction_seconds: float = 60.0
+    """A transaction on PostgreSQL whose process does not go on."""
+    connect_seconds: float = 5.0
+    """Opening a connection to PostgreSQL."""
+    pool_wait_seconds: float = 30.0
+    """Waiting for a connection that others use."""
+    outage_seconds: float = 3.0
+    """Waiting for a PostgreSQL that is not there; 0 = none."""
+
+
+PATIENCE = Patience()
+
+
+_SQLITE_KINDS = {
+    sqlite3.SQLITE_BUSY: "busy",
+    sqlite3.SQLITE_LOCKED: "busy",
+    sqlite3.SQLITE_PROTOCOL: "busy",
+    sqlite3.SQLITE_FULL: "full",
+    sqlite3.SQLITE_READONLY: "read_only",
+    sqlite3.SQLITE_CORRUPT: "corrupt",
+    sqlite3.SQLITE_NOTADB: "corrupt",
+    sqlite3.SQLITE_NOMEM: "resources",
+    sqlite3.SQLITE_INTERRUPT: "timeout",
+}
+_PG_KINDS = (
+    ("53100", "full"),
+    ("53", "resources"),
+    ("25006", "read_only"),
+    ("40", "conflict"),
+    ("55P03", "busy"),
+    ("57014", "timeout"),
+    ("58", "io"),
+)
+"""Beginnings of SQLSTATEs, and the metrics' words for them; the first that fits counts."""
 
 
 class Engine:
@@ -75,40 +131,79 @@ class Engine:
     safe to run twice: a transaction that loses to another one is repeated."""
 
     def __init__(
-        self, url: str, *, pool_size: int = 8, statement_timeout_seconds: float = 30.0
+        self,
+        url: str,
+        *,
+        pool_size: int = 8,
+        write_pool_size: int = 4,
+        patience: Patience = PATIENCE,
+        is_measured: bool = False,
     ) -> None:
-        """Prepare, without connecting. Raises ConfigurationError for a URL of another kind."""
+        """Prepare, without connecting. SQLite has one connection for writing, whatever
+        `write_pool_size` says. Raises ConfigurationError for a URL of another kind."""
+        words = ("read", "write") if is_measured else ("", "")
+        self._ahead: Pipeline | None = None
         self.url = parse_url(url)
         self.dialect = self.url.get_backend_name()
         """`sqlite` or `postgresql`."""
+        self._patience = patience
+        outage = _Outage(patience.outage_seconds if self.dialect == "postgresql" else 0.0)
         if self.dialect == "sqlite":
-            self._reading = _sqlite(self.url, read_only=True)
-            self._writing = _sqlite(self.url, read_only=False)
+            self._reading = _sqlite(self.url, patience, read_only=True)
+            self._writing = _sqlite(self.url, patience, read_only=False)
             self._writes = Lane(
                 "catalog-write",
-                lambda: _GroupWriter(self._writing),
+                lambda: _GroupWriter(self._writing, outage),
                 threads=1,
                 batch_max=GROUP_MAX,
+                patience_seconds=patience.pool_wait_seconds,
+                measured_as=words[1],
             )
         else:
             self._reading = _postgresql(
-                self.url, statement_timeout_seconds, isolation_level="AUTOCOMMIT", read_only=True
+                self.url, patience, isolation_level="AUTOCOMMIT", read_only=True
             )
-            self._writing = _postgresql(
-                self.url, statement_timeout_seconds, isolation_level="READ COMMITTED"
-            )
+            self._writing = _postgresql(self.url, patience, isolation_level="READ COMMITTED")
             self._writes = Lane(
-                "catalog-write", lambda: _Writer(self._writing), threads=max(2, pool_size // 2)
+                "catalog-write",
+                lambda: _Writer(self._writing, outage),
+                threads=write_pool_size,
+                patience_seconds=patience.pool_wait_seconds,
+                measured_as=words[1],
             )
+            self._ahead = Pipeline(
+                self._reading.connect, patience.statement_seconds, measured_as=words[0]
+            )
+        if tracing.is_on():
+            _trace_statements(self._reading)
+            _trace_statements(self._writing)
         self._reads = Lane(
             "catalog-read",
-            lambda: _Reader(self._reading),
+            lambda: _Reader(self._reading, outage),
             threads=pool_size,
             eager=EAGER_READERS,
+            patience_seconds=patience.pool_wait_seconds,
+            measured_as=words[0],
         )
+
+    async def ahead(self, statement: Prepared, values: Mapping[str, Any]) -> list[Any] | None:
+        """The rows of a quick statement, without a hop to a thread; None where that is not to be
+        had now, whatever the reason: then `read` gives them, or the error."""
+        if self._ahead is None or not statement.is_prepared or tracing.is_on():
+            return None
+        return await self._ahead.rows(statement, values)
+
+    async def rows(self, statement: Prepared, values: Mapping[str, Any]) -> list[Any]:
+        """The rows of a quick statement. Raises CatalogUnavailable."""
+        rows = await self.ahead(statement, values)
+        if rows is not None:
+            return rows
+        return await self.read(lambda connection: statement.rows(connection, values))
 
     async def read(self, work: Work[T]) -> T:
         """What the work gives; it may only read. Raises CatalogUnavailable."""
+        if tracing.is_on():
+            work = tracing.carried(work, "catalog read")
         return cast("T", await self._reads.run(work))
 
     async def write(self, work: Work[T]) -> T:
@@ -120,6 +215,8 @@ class Engine:
         follower = _follower.get()
         if follower is not None:
             work = _followed(work, follower)
+        if tracing.is_on():
+            work = tracing.carried(work, "catalog write")
         return cast("T", await self._writes.run_to_the_end(work))
 
     def read_now(self, work: Work[T]) -> T:
@@ -135,7 +232,7 @@ class Engine:
         migrations: on a connection of its own, without time limit. Raises CatalogUnavailable."""
         engine = self._writing
         if self.dialect == "postgresql":
-            engine = _postgresql(self.url, 0.0, isolation_level="READ COMMITTED")
+            engine = _postgresql(self.url, self._endless(), isolation_level="READ COMMITTED")
         try:
             with engine.connect() as connection:
                 if self.dialect == "sqlite":
@@ -153,8 +250,38 @@ class Engine:
                 raise
             raise other from error
 
+    def at_one_moment(self, work: Work[T]) -> T:
+        """What the work gives, which reads what the database held at one moment, however long it
+        takes. On SQLite nobody writes meanwhile. Raises CatalogUnavailable."""
+        engine = self._writing
+        if self.dialect == "postgresql":
+            engine = _postgresql(self.url, self._endless(), isolation_level="REPEATABLE READ")
+        try:
+            with engine.connect() as connection, connection.begin():
+                return work(connection)
+        except Exception as error:
+            other = translated(error)
+            if other is error:
+                raise
+            raise other from error
+
+    def gather_statistics(self, tables: Sequence[str]) -> None:
+        """Have PostgreSQL look at these tables at once: at its own time it would not before the
+        first requests. SQLite plans without."""
+        if self.dialect == "postgresql":
+            engine = _postgresql(self.url, self._endless(), isolation_level="AUTOCOMMIT")
+            with engine.connect() as connection:
+                connection.exec_driver_sql(f"VACUUM (ANALYZE) {', '.join(tables)}")
+
+    def _endless(self) -> Patience:
+        return msgspec.structs.replace(
+            self._patience, statement_seconds=0.0, lock_seconds=0.0, idle_transaction_seconds=0.0
+        )
+
     def close(self) -> None:
         """Finish what waits, then close every connection."""
+        if self._ahead is not None:
+            self._ahead.close()
         self._writes.close()
         self._reads.close()
         self._reading.dispose()
@@ -224,7 +351,7 @@ def is_duplicate(error: BaseException) -> bool:
     return _sqlstate(error) == "23505"
 
 
-def _sqlite(url: URL, *, read_only: bool) -> sa.Engine:
+def _sqlite(url: URL, patience: Patience, *, read_only: bool) -> sa.Engine:
     path = Path(cast("str", url.database))
 
     def connect() -> sqlite3.Connection:
@@ -236,7 +363,8 @@ def _sqlite(url: URL, *, read_only: bool) -> sa.Engine:
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         connection = sqlite3.connect(
             path,
-            timeout=BUSY_SECONDS,
+            # Python has no word for "as long as it takes".
+            timeout=patience.lock_seconds or 86400.0,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=512,
@@ -269,10 +397,11 @@ def _sqlite(url: URL, *, read_only: bool) -> sa.Engine:
 
 
 def _postgresql(
-    url: URL, statement_timeout_seconds: float, *, isolation_level: Any, read_only: bool = False
+    url: URL, patience: Patience, *, isolation_level: Any, read_only: bool = False
 ) -> sa.Engine:
     arguments: dict[str, Any] = {
-        "connect_timeout": CONNECT_SECONDS,
+        # Whole seconds; 0 means for ever.
+        "connect_timeout": math.ceil(patience.connect_seconds),
         "client_encoding": "utf8",
         "application_name": "transom",
         # A server that vanished without a word is noticed in seconds, not hours.
@@ -297,10 +426,18 @@ def _postgresql(
         connection.execute(
             "SELECT set_config('TimeZone', 'UTC', false), "
             "set_config('statement_timeout', %s, false), "
-            "set_config('idle_in_transaction_session_timeout', '60000', false), "
+            "set_config('lock_timeout', %s, false), "
+            "set_config('idle_in_transaction_session_timeout', %s, false), "
             # Compiling a plan takes longer than any of our statements.
             "set_config('jit', 'off', false)",
-            (str(round(statement_timeout_seconds * 1000)),),
+            [
+                str(math.ceil(seconds * 1000))
+                for seconds in (
+                    patience.statement_seconds,
+                    patience.lock_seconds,
+                    patience.idle_transaction_seconds,
+                )
+            ],
         )
         if read_only:
             # Left to itself, PostgreSQL plans the prepared statements of lists anew each time,
@@ -315,12 +452,73 @@ def _postgresql(
     return engine
 
 
+def _trace_statements(engine: sa.Engine) -> None:
+    """Show each statement in the trace, with its text and never its values."""
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def begun(
+        _connection: Connection,
+        _cursor: Any,
+        statement: str,
+        _values: Any,
+        context: Any,
+        _many: bool,
+    ) -> None:
+        opened = tracing.span(statement.partition(" ")[0], **{"db.query.text": statement[:2000]})
+        opened.__enter__()
+        context.transom_span = opened
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def ended(
+        _connection: Connection,
+        _cursor: Any,
+        _statement: str,
+        _values: Any,
+        context: Any,
+        _many: bool,
+    ) -> None:
+        context.transom_span.__exit__(None, None, None)
+
+    @event.listens_for(engine, "handle_error")
+    def failed(context: Any) -> None:
+        opened = getattr(context.execution_context, "transom_span", None)
+        if opened is not None:
+            error = context.original_exception
+            opened.__exit__(type(error), error, error.__traceback__)
+
+
+class _Outage:
+    """For how long the server has been away, as all threads of an engine see it.
+
+    A server that restarts is waited for, so that nobody is told. One that stays away is not: who
+    asks then is told at once, instead of holding up all who ask after him.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since: float | None = None
+
+    def is_over(self) -> bool:
+        """To be asked when the server was not reached: true once that is no news."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        return now - self._since >= self._seconds
+
+    def ended(self) -> None:
+        """The server has answered."""
+        if self._since is not None:
+            self._since = None
+
+
 class _Worker:
     """A thread's connection: opened at the first job, opened anew when it breaks."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, outage: _Outage) -> None:
         self._engine = engine
+        self._outage = outage
         self._connection: Connection | None = None
+        self._has_broken = False
 
     def close(self) -> None:
         if self._connection is not None:
@@ -331,18 +529,24 @@ class _Worker:
     def _open(self) -> Connection:
         if self._connection is None:
             self._connection = self._engine.connect()
+            CATALOG_OPENED.at().add()
+            if self._has_broken:
+                self._has_broken = False
+                CATALOG_REOPENED.at().add()
         return self._connection
 
-    def _broken(self, error: BaseException) -> bool:
-        """True when the connection is of no use any more; it is dropped then."""
+    def _is_lost(self, error: BaseException) -> bool:
+        """True when the server was not reached, or the connection is of no use any more; it is
+        dropped then."""
         if self._connection is None:
-            return False
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
-            broken = True
-        else:
-            driver = self._connection.connection.driver_connection
-            broken = bool(getattr(driver, "closed", False))
+            return _is_away(error)
+        broken = (
+            (isinstance(error, DBAPIError) and error.connection_invalidated)
+            or _sqlstate(error) == _PG_DEMOTED
+            or getattr(self._connection.connection.driver_connection, "closed", False)
+        )
         if broken:
+            self._has_broken = True
             with contextlib.suppress(Exception):
                 self._connection.invalidate()
             self.close()
@@ -362,13 +566,23 @@ class _Reader(_Worker):
                 job.done(result)
 
     def _read(self, work: Work[Any]) -> Any:
-        try:
-            return self._once(work)
-        except Exception as error:
-            # A connection that broke while it lay idle says nothing about the database.
-            if not self._broken(error):
-                raise
-        return self._once(work)
+        is_used = self._connection is not None
+        while True:
+            try:
+                result = self._once(work)
+            except Exception as error:
+                if not self._is_lost(error):
+                    raise
+                if is_used:
+                    # It may have broken while it lay idle, which says nothing about the server.
+                    is_used = False
+                    continue
+                if self._outage.is_over():
+                    raise
+                time.sleep(RECONNECT_SECONDS)
+            else:
+                self._outage.ended()
+                return result
 
     def _once(self, work: Work[Any]) -> Any:
         connection = self._open()
@@ -380,7 +594,8 @@ class _Reader(_Worker):
 
 
 class _Writer(_Worker):
-    """Runs one transaction at a time; repeats it when it lost to another one."""
+    """Runs one transaction at a time; repeats it when it lost to another one, and when the server
+    went away before it was asked to commit."""
 
     def run(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -392,8 +607,9 @@ class _Writer(_Worker):
                 job.done(result)
 
     def _write(self, work: Work[Any]) -> Any:
-        fresh = self._connection is None
-        for attempt in range(1, ATTEMPTS + 1):
+        is_used = self._connection is not None
+        attempt = 1
+        while True:
             committing = False
             try:
                 connection = self._open()
@@ -402,19 +618,25 @@ class _Writer(_Worker):
                     committing = True
                     transaction.commit()
             except Exception as error:
-                broken = self._broken(error)
-                if attempt == ATTEMPTS:
-                    raise
-                if broken and not fresh and not committing:
-                    # It lay idle when the server went; nothing was committed.
-                    fresh = True
+                if self._is_lost(error):
+                    if committing:
+                        # Nobody knows whether the server heard it.
+                        raise
+                    if is_used:
+                        is_used = False
+                        continue
+                    if self._outage.is_over():
+                        raise
+                    time.sleep(RECONNECT_SECONDS)
                     continue
-                if _sqlstate(error) not in _PG_AGAIN:
+                if _sqlstate(error) not in _PG_AGAIN or attempt == ATTEMPTS:
                     raise
+                attempt += 1
+                CATALOG_RETRIES.at().add()
                 time.sleep(random.uniform(0.0, 0.002 * 2**attempt))  # noqa: S311 - no secret
             else:
+                self._outage.ended()
                 return result
-        raise AssertionError("unreachable")
 
 
 class _GroupWriter(_Worker):
@@ -424,7 +646,7 @@ class _GroupWriter(_Worker):
         try:
             outcomes = self._together(jobs)
         except BaseException as error:  # noqa: BLE001 - handed to the callers as it is
-            self._broken(error)
+            self._is_lost(error)
             if len(jobs) == 1:
                 jobs[0].failed(translated(error))
                 return
@@ -474,24 +696,55 @@ def _sqlstate(error: BaseException) -> str:
     return getattr(_original(error), "sqlstate", None) or ""
 
 
-def translated(error: BaseException) -> BaseException:
-    """CatalogUnavailable for a database that cannot serve now, any other error as it is."""
+def _is_away(error: BaseException) -> bool:
+    """True for the error of a database that cannot serve now."""
     original = _original(error)
     if isinstance(original, sqlite3.Error):
-        code = getattr(original, "sqlite_errorcode", None)
-        away = code is not None and (code & 0xFF) in _SQLITE_AWAY
-    elif type(original).__module__.startswith("psycopg"):
-        state = _sqlstate(error)
-        # libpq gives errors of the connection itself no SQLSTATE.
-        away = state.startswith(_PG_AWAY) or (
-            not state and type(original).__name__ == "OperationalError"
-        )
-        away = away or state in _PG_AGAIN or state == "55P03"
-    else:
-        away = False
-    if not away:
+        return _sqlite_code(original) in _SQLITE_AWAY
+    if not type(original).__module__.startswith("psycopg"):
+        return False
+    state = _sqlstate(error)
+    # libpq gives errors of the connection itself no SQLSTATE.
+    return (
+        state.startswith(_PG_AWAY)
+        or state in _PG_BUSY
+        or (not state and type(original).__name__ == "OperationalError")
+    )
+
+
+def _is_busy(error: BaseException) -> bool:
+    """True for the error of a database that serves, but took too long."""
+    original = _original(error)
+    if isinstance(original, sqlite3.Error):
+        return _sqlite_code(original) in _SQLITE_BUSY
+    return _sqlstate(error) in _PG_BUSY
+
+
+def _sqlite_code(error: sqlite3.Error) -> int | None:
+    """The primary result code."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def translated(error: BaseException) -> BaseException:
+    """CatalogUnavailable for a database that cannot serve now, any other error as it is."""
+    if not _is_away(error):
         return error
+    original = _original(error)
+    CATALOG_ERRORS.at(_kind_of(original)).add()
     logger.warning("the database does not serve: %s", type(original).__name__, exc_info=error)
-    unavailable = CatalogUnavailable()
+    unavailable = CatalogBusy() if _is_busy(error) else CatalogUnavailable()
     unavailable.__cause__ = error
     return unavailable
+
+
+def _kind_of(error: BaseException) -> str:
+    """The metrics' word for an error of a database that does not serve."""
+    if isinstance(error, sqlite3.Error):
+        return _SQLITE_KINDS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "io")
+    state = getattr(error, "sqlstate", None) or ""
+    for beginning, kind in _PG_KINDS:
+        if state.startswith(beginning):
+            return kind
+    # What has no SQLSTATE is libpq's: the connection itself.
+    return "connection"

@@ -14,7 +14,7 @@ from transom.catalog import deletion, intakes, withdrawal
 from transom.catalog.engine import Engine, is_duplicate
 from transom.catalog.intakes import IntakeKind, Usage
 from transom.catalog.known import Known
-from transom.catalog.pages import Pages
+from transom.catalog.pages import Pages, made
 from transom.catalog.rows import (
     COLUMNS,
     is_storable,
@@ -87,7 +87,7 @@ class Images:
         statement = self._gets.get(caller)
         if statement is None:
             statement = self._gets[caller] = self._get_statement(caller)
-        rows = await self._engine.read(lambda connection: statement.rows(connection, values))
+        rows = await self._engine.rows(statement, values)
         if not rows:
             raise ImageNotFound(image_id)
         return self._known.image(rows[0])
@@ -300,9 +300,7 @@ class Images:
     async def list(self, query: ImageQuery, *, seen_by: Actor) -> list[Image]:
         """One page of images (API §5). Raises InvalidMarker for a marker that names no image,
         MarkerNotVisible for one that the caller may not see."""
-        rows = await self._engine.read(
-            lambda connection: self._pages.rows(connection, query, seen_by)
-        )
+        rows = await made(lambda: self._pages.steps(query, seen_by), self._engine)
         image = self._known.image
         return [image(row) for row in rows]
 

@@ -8,6 +8,7 @@ of them awake until somebody waits (decision 0047). No SQL in this file.
 from __future__ import annotations
 
 import asyncio
+import math
 import queue
 import threading
 import time
@@ -16,7 +17,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from transom.errors import CatalogUnavailable
+from transom.errors import CatalogBusy, CatalogUnavailable
+from transom.metrics.table import (
+    CATALOG_BUSY,
+    CATALOG_DURATION,
+    CATALOG_ERRORS,
+    CATALOG_SIZE,
+    CATALOG_WAIT,
+    CATALOG_WAITING,
+)
 
 
 class Job:
@@ -93,8 +102,8 @@ class Lane:
 
     `eager` is how many threads are woken at once; the others, up to `threads`, only when a job has
     waited. `batch_max` is how many waiting jobs one worker takes at once. A job that waited longer
-    than `patience_seconds` fails with CatalogUnavailable without being run: what piled up while the
-    database was away must not keep it busy when it is back.
+    than `patience_seconds` (0 = no limit) fails with CatalogBusy without being run: what piled up
+    while the database was away must not keep it busy when it is back.
     """
 
     def __init__(
@@ -106,8 +115,11 @@ class Lane:
         eager: int | None = None,
         batch_max: int = 1,
         patience_seconds: float = 30.0,
+        measured_as: str = "",
     ) -> None:
         self._name = name
+        self._measured_as = measured_as
+        """The metrics' word for this work; empty where nothing is measured."""
         self._worker = worker
         self._threads_max = threads
         self._eager = threads if eager is None else min(eager, threads)
@@ -122,6 +134,10 @@ class Lane:
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._is_watched = False
         self._closed = False
+        if measured_as:
+            CATALOG_WAITING.watch(lambda: len(self._jobs), measured_as)
+            CATALOG_BUSY.watch(lambda: self._awake, measured_as)
+            CATALOG_SIZE.at(measured_as).set(threads)
 
     async def run(self, work: Callable[[Any], Any]) -> Any:
         """The result of the work. A cancelled wait is over at once; the result is dropped."""
@@ -208,14 +224,28 @@ class Lane:
 
     def _serve(self) -> None:
         worker = self._worker()
+        run = worker.run if not self._measured_as else self._measured(worker)
         try:
             while (job := self._next()) is not None:
                 batch = self._batch(job)
                 if batch:
-                    worker.run(batch)
+                    run(batch)
                 del job, batch
         finally:
             worker.close()
+
+    def _measured(self, worker: Worker) -> Callable[[Sequence[Job]], None]:
+        wait = CATALOG_WAIT.at(self._measured_as)
+        duration = CATALOG_DURATION.at(self._measured_as)
+
+        def run(batch: Sequence[Job]) -> None:
+            began = time.monotonic()
+            for job in batch:
+                wait.observe(began - job.queued_at)
+            worker.run(batch)
+            duration.observe(time.monotonic() - began)
+
+        return run
 
     def _next(self) -> Job | None:
         """The first job, as soon as there is one; None when the lane closes."""
@@ -237,10 +267,11 @@ class Lane:
             except IndexError:
                 break
         taken = [job for job in jobs if job.take()]
-        too_late = time.monotonic() - self._patience_seconds
+        too_late = time.monotonic() - (self._patience_seconds or math.inf)
         for job in taken:
             if job.queued_at < too_late:
-                job.failed(CatalogUnavailable())
+                CATALOG_ERRORS.at("waited").add()
+                job.failed(CatalogBusy())
         return [job for job in taken if job.queued_at >= too_late]
 
 

@@ -13,13 +13,14 @@ statistics worth the name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
-from typing import Any
+from collections.abc import Callable, Generator, Hashable, Iterable
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from transom.catalog.asks import Ask
+from transom.catalog.engine import Engine
 from transom.catalog.filters import Asked, Term, asked
 from transom.catalog.following import FOLLOWED, Stretch, followed, stretches
 from transom.catalog.merging import count_up_to, in_order, meeting_term, merged, reach, visible
@@ -50,9 +51,61 @@ STATEMENTS_MAX = 2000
 
 _NAMED = Term("equal", "name")
 
+T = TypeVar("T")
+
+
+class Step(NamedTuple):
+    """What a page needs to know next: the rows of a statement."""
+
+    statement: Prepared
+    values: dict[str, Any]
+
+
+class Stay(NamedTuple):
+    """What a page needs next is many statements in a row, on one connection."""
+
+    work: Callable[[Connection], list[Any]]
+
+
+Steps = Generator[Step | Stay, list[Any], T]
+"""Asks for what it needs, is sent the rows, and gives a result at its end."""
+
+
+def taken(steps: Steps[T], connection: Connection) -> T:
+    """The result of the steps, all taken on one connection."""
+    answer: list[Any] | None = None
+    while True:
+        try:
+            # A generator is begun by sending nothing.
+            step = next(steps) if answer is None else steps.send(answer)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        if isinstance(step, Stay):
+            answer = step.work(connection)
+        else:
+            answer = step.statement.rows(connection, step.values)
+
+
+async def made(make: Callable[[], Steps[T]], engine: Engine) -> T:
+    """The result of the steps that `make` begins: without a thread while all of them are quick,
+    else from the beginning in one. Raises CatalogUnavailable and what the steps raise."""
+    steps = make()
+    answer: list[Any] | None = None
+    while True:
+        try:
+            step = next(steps) if answer is None else steps.send(answer)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        answer = None if isinstance(step, Stay) else await engine.ahead(step.statement, step.values)
+        if answer is None:
+            steps.close()
+            return await engine.read(lambda connection: taken(make(), connection))
+
 
 class Pages:
-    """Chooses how to make a page, builds the statements, keeps them, and runs them."""
+    """Chooses how to make a page, builds the statements, and keeps them."""
 
     def __init__(self, dialect: str) -> None:
         self._dialect = dialect
@@ -61,14 +114,18 @@ class Pages:
 
     def rows(self, connection: Connection, query: ImageQuery, actor: Actor) -> list[Any]:
         """The rows of one page: COLUMNS and the member. Raises InvalidMarker, MarkerNotVisible."""
+        return taken(self.steps(query, actor), connection)
+
+    def steps(self, query: ImageQuery, actor: Actor) -> Steps[list[Any]]:
+        """What it takes to make one page. Raises InvalidMarker, MarkerNotVisible."""
         sort = significant(query.sort)
         marker = None
         if query.marker is not None:
-            marker = self._marker(connection, query, sort, actor)
+            marker = yield from self._marker(query, sort, actor)
         found = asked(query, self._dialect)
         if query.limit <= 0 or found is None:
             return []
-        return self._page(connection, self._ask(query, actor, sort, marker, found))
+        return (yield from self._page(self._ask(query, actor, sort, marker, found)))
 
     def plan(self, connection: Connection, query: ImageQuery, actor: Actor) -> str:
         """The way in which the first page would be made, and the number of the term that leads
@@ -77,7 +134,7 @@ class Pages:
         if found is None:
             return "nothing"
         ask = self._ask(query, actor, significant(query.sort), None, found)
-        return " ".join(map(str, self._plan(connection, ask)))
+        return " ".join(map(str, taken(self._plan(ask), connection)))
 
     def _ask(
         self,
@@ -105,12 +162,12 @@ class Pages:
             limit=query.limit,
         )
 
-    def _page(self, connection: Connection, ask: Ask) -> list[Any]:
-        way, lead = self._plan(connection, ask)
+    def _page(self, ask: Ask) -> Steps[list[Any]]:
+        way, lead = yield from self._plan(ask)
         if way == "nothing":
             return []
         if way == "follow":
-            return self._follow(connection, ask)
+            return (yield Stay(lambda connection: self._follow(connection, ask)))
         # The index of names is in the order of a page too, so that is a walk of one set.
         walks = way == "walk" or (
             ask.by_creation and lead is not None and ask.terms[lead] == _NAMED
@@ -123,8 +180,7 @@ class Pages:
                 return merged(ask, visible(ask, lead), step)
             return merged(ask, meeting_term(ask, lead), step)
 
-        found = self._run(
-            connection,
+        found = yield self._step(
             (way, lead, step, ask.shape),
             build,
             ask.bound(),
@@ -151,7 +207,8 @@ class Pages:
         if stretch.is_one_value:
             marker = ask.marker[1:] if ask.marker and stretch.after_marker else None
             if column not in FOLLOWED or not is_creation(ask.sort[1:]):
-                return self._page(connection, ask.with_value(column, stretch.value, marker, limit))
+                page = self._page(ask.with_value(column, stretch.value, marker, limit))
+                return taken(page, connection)
             part = ask._replace(sort=ask.sort[1:], marker=marker, limit=limit)
         else:
             part = ask._replace(marker=None, limit=limit)
@@ -164,7 +221,7 @@ class Pages:
 
     # --- the choice --------------------------------------------------------------------------------
 
-    def _plan(self, connection: Connection, ask: Ask) -> tuple[str, int | None]:
+    def _plan(self, ask: Ask) -> Steps[tuple[str, int | None]]:
         """`walk`, led by the index of a term or by none; `gather` what meets a term, or all that
         is visible; `follow`; or `nothing`."""
         if not sets_of(ask.caller, ask.visibility, ask.member_status):
@@ -178,11 +235,11 @@ class Pages:
         else:
             along = "walk", None
         bounds = self._bounds(ask)
-        count = self._all(connection) if bounds else 0
+        count = (yield from self._all()) if bounds else 0
         if count > HANDFUL:
-            counts = self._recent.answer(
+            counts = yield from self._recent.answer(
                 ("counts", tuple(bounds.values()), _sets(ask, bounds)),
-                lambda: self._counts(connection, ask, bounds),
+                lambda: self._counts(ask, bounds),
             )
             small = [(n, number) for number, n in counts.items() if n < bounds[number]]
             if small:
@@ -194,7 +251,7 @@ class Pages:
                 if ask.limit * count > left * smallest / 2:
                     return "gather", lead if lead >= 0 else None
         if along == ("walk", None):
-            return "walk", self._sparsest(connection, ask)
+            return "walk", (yield from self._sparsest(ask))
         return along
 
     def _bounds(self, ask: Ask) -> dict[int, int]:
@@ -218,7 +275,7 @@ class Pages:
             found[-1] = SMALL
         return found
 
-    def _counts(self, connection: Connection, ask: Ask, bounds: dict[int, int]) -> dict[int, int]:
+    def _counts(self, ask: Ask, bounds: dict[int, int]) -> Steps[dict[int, int]]:
         """How many images each of the terms finds and, under -1, how many the caller sees; nothing
         is counted beyond its bound."""
 
@@ -240,10 +297,10 @@ class Pages:
                 )
             )
 
-        row = self._run(connection, ("counts", ask.shape), build, ask.bound(), stable=True)[0]
-        return dict(zip(bounds, row, strict=True))
+        rows = yield self._step(("counts", ask.shape), build, ask.bound(), stable=True)
+        return dict(zip(bounds, rows[0], strict=True))
 
-    def _sparsest(self, connection: Connection, ask: Ask) -> int | None:
+    def _sparsest(self, ask: Ask) -> Steps[int | None]:
         """Of the terms that can lead a walk, the one whose images lie furthest apart: the same
         number of them reaches furthest from the beginning of the list."""
         ordered = best_ordered(ask.terms)
@@ -262,11 +319,11 @@ class Pages:
             ]
             return sa.select(*(reach(ask, way, SAMPLE) for way in ways if way is not None))
 
-        reached = self._recent.answer(
-            ("sparsest", opened[0], ask.sort[0][1], _sets(ask, ordered)),
-            lambda: self._run(connection, ("sparsest", ask.shape), build, ask.bound(), stable=True)[
-                0
-            ],
+        def find() -> Steps[Any]:
+            return (yield self._step(("sparsest", ask.shape), build, ask.bound(), stable=True))[0]
+
+        reached = yield from self._recent.answer(
+            ("sparsest", opened[0], ask.sort[0][1], _sets(ask, ordered)), find
         )
         furthest = None
         if None not in reached:
@@ -275,7 +332,7 @@ class Pages:
             number for number, each in zip(ordered, reached, strict=True) if each == furthest
         )
 
-    def _all(self, connection: Connection) -> int:
+    def _all(self) -> Steps[int]:
         """About how many images there are, tombstones included."""
         text = (
             "SELECT reltuples FROM pg_class WHERE oid = 'images'::regclass"
@@ -283,18 +340,16 @@ class Pages:
             else "SELECT max(rowid) FROM images"
         )
 
-        def find() -> int:
-            count = self._run(connection, "all", lambda: sa.text(text), {}, stable=True)[0][0]
+        def find() -> Steps[int]:
+            count = (yield self._step("all", lambda: sa.text(text), {}, stable=True))[0][0]
             # PostgreSQL says -1 before it has looked at the table for the first time.
             return HANDFUL + 1 if count == -1 else int(count or 0)
 
-        return self._recent.answer("all", find)
+        return (yield from self._recent.answer("all", find))
 
-    # --- the marker, and running -------------------------------------------------------------------
+    # --- the marker, and statements -----------------------------------------------------------------
 
-    def _marker(
-        self, connection: Connection, query: ImageQuery, sort: Sort, actor: Actor
-    ) -> tuple[Any, ...]:
+    def _marker(self, query: ImageQuery, sort: Sort, actor: Actor) -> Steps[tuple[Any, ...]]:
         """The marker's values of the sort keys."""
         marker = query.marker or ""
         if not is_storable(marker):
@@ -307,7 +362,7 @@ class Pages:
             ).where(images.c.id == sa.bindparam("id", required=True))
 
         values = {"id": marker, PROJECT: project_of(actor)}
-        rows = self._run(connection, ("marker", caller, sort), build, values, stable=True)
+        rows = yield self._step(("marker", caller, sort), build, values, stable=True)
         if not rows:
             raise InvalidMarker(marker)
         status, is_visible, *found = rows[0]
@@ -326,12 +381,23 @@ class Pages:
         *,
         stable: bool = False,
     ) -> list[Any]:
+        step = self._step(shape, build, values, stable=stable)
+        return step.statement.rows(connection, step.values)
+
+    def _step(
+        self,
+        shape: Any,
+        build: Callable[[], Any],
+        values: dict[str, Any],
+        *,
+        stable: bool = False,
+    ) -> Step:
         statement = self._statements.get(shape)
         if statement is None:
             if len(self._statements) >= STATEMENTS_MAX:
                 self._statements.clear()
             statement = self._statements[shape] = Prepared(build(), self._dialect, stable=stable)
-        return statement.rows(connection, values)
+        return Step(statement, values)
 
 
 def _sets(ask: Ask, numbers: Iterable[int]) -> Hashable:

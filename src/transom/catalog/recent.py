@@ -7,10 +7,12 @@ answer may be old; asking anew for each page would cost as much as the page.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Generator, Hashable
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+A = TypeVar("A")
+S = TypeVar("S")
 
 
 class Recent:
@@ -22,13 +24,16 @@ class Recent:
         self._answers_max = answers_max
         self._answers: dict[Hashable, tuple[float, Any]] = {}
 
-    def answer(self, question: Hashable, find: Callable[[], T]) -> T:
-        """What was found for the question a short while ago, or what `find` gives now."""
+    def answer(
+        self, question: Hashable, find: Callable[[], Generator[A, S, T]]
+    ) -> Generator[A, S, T]:
+        """What was found for the question a short while ago, or what the steps of `find` give
+        now."""
         now = time.monotonic()
         known = self._answers.get(question)
         if known is not None and now - known[0] < self._seconds:
             return cast("T", known[1])
-        found = find()
+        found = yield from find()
         if len(self._answers) >= self._answers_max:
             self._answers.clear()
         self._answers[question] = (now, found)

@@ -70,10 +70,19 @@ class Prepared:
         self._cursor = _cursor(dialect, literal=literal)
         self._prepare = None if literal else True
 
+    @property
+    def is_prepared(self) -> bool:
+        """True where the database keeps a plan of it."""
+        return self._prepare is True
+
+    def arguments(self, values: Mapping[str, Any]) -> list[Any]:
+        """The values that the driver is handed, in the order of the statement."""
+        constants = self._constants
+        return [constants[name] if name in constants else values[name] for name in self._names]
+
     def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """All rows of the answer, as the driver gives them."""
-        constants = self._constants
-        arguments = [constants[name] if name in constants else values[name] for name in self._names]
+        arguments = self.arguments(values)
         driver: Any = connection.connection.driver_connection
         if self._cursor is None:
             cursor = driver.execute(self.sql, arguments)

@@ -1,0 +1,330 @@
+"""Reads on PostgreSQL without a thread: statements go out from the event loop, one behind the other.
+
+A thread for each read costs more than the read: waking it, and being woken by it, is half of what
+showing an image takes. Here the loop itself writes a prepared statement to a connection in libpq's
+pipeline mode, goes on, and picks up the rows when they are there; many requests share a connection,
+and what they ask at the same time shares its packets (decision 0099).
+
+It is a short cut and nothing else. What is not quick, has no connection yet, or goes wrong in any
+way gets no answer here, and is read through the lanes, which know about errors and time limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+
+from transom.catalog.statements import Prepared
+from transom.metrics.table import CATALOG_DURATION, CATALOG_OPENED
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
+
+CHANNELS_MAX = 4
+"""Connections of one process."""
+CROWD = 8
+"""Statements on their way over each connection before another one is opened."""
+WAITING_MAX = 64
+"""Statements on their way over one connection; more go through the lanes."""
+SLOW_SECONDS = 0.01
+"""When the first statement on a connection takes longer, the next ones do not wait behind it."""
+KNOWN_MAX = 1000
+"""Statements that a connection has prepared; one that meets more of them is replaced."""
+GRACE_SECONDS = 5.0
+"""How long after its limit a statement is given up here."""
+UNLIMITED_SECONDS = 30.0
+"""After so long even a statement without a limit is asked elsewhere."""
+PAUSE_SECONDS = 1.0
+"""How long after a failure no new connection is tried."""
+
+Rows = list[tuple[Any, ...]]
+
+
+class Pipeline:
+    """The connections of one event loop. `connect` opens one, in a thread, with the settings of
+    those that read; `limit_seconds` is how long a statement may take, 0 = no limit; `measured_as` is
+    the metrics' word for this work, empty where nothing is measured."""
+
+    def __init__(
+        self, connect: Callable[[], Connection], limit_seconds: float, *, measured_as: str = ""
+    ) -> None:
+        self._connect = connect
+        self._duration = CATALOG_DURATION.at(measured_as) if measured_as else None
+        # The server gives a statement up first, where it still can.
+        self._limit_seconds = (limit_seconds or UNLIMITED_SECONDS) + GRACE_SECONDS
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._channels: list[_Channel] = []
+        self._opening: asyncio.Future[None] | None = None
+        self._not_before = 0.0
+        self._closed = False
+
+    async def rows(self, statement: Prepared, values: Mapping[str, Any]) -> Rows | None:
+        """All rows of the answer, or None: then ask through a lane."""
+        channel = self._free()
+        if channel is None:
+            return None
+        answer = channel.ask(statement, statement.arguments(values))
+        if answer is None:
+            return None
+        if self._duration is None:
+            return await answer
+        began = time.monotonic()
+        rows = await answer
+        self._duration.observe(time.monotonic() - began)
+        return rows
+
+    def close(self) -> None:
+        """Close every connection. What is on its way gets no answer here."""
+        self._closed = True
+        for channel in self._channels:
+            channel.close()
+        self._channels.clear()
+
+    def _free(self) -> _Channel | None:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop and not self._moved(loop):
+            return None
+        self._channels = [channel for channel in self._channels if channel.is_open]
+        best = min(self._channels, key=len, default=None)
+        if (best is None or len(best) >= CROWD) and len(self._channels) < CHANNELS_MAX:
+            self._open(loop)
+        if best is None or len(best) >= WAITING_MAX or best.is_slow:
+            return None
+        return best
+
+    def _moved(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Serve this loop from now on, unless another one that lives is served."""
+        if self._loop is not None and not self._loop.is_closed():
+            return False
+        for channel in self._channels:
+            channel.close()
+        self._channels.clear()
+        self._loop, self._opening = loop, None
+        return True
+
+    def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._opening is not None or self._closed or time.monotonic() < self._not_before:
+            return
+        self._opening = loop.run_in_executor(None, self._opened, loop)
+
+    def _opened(self, loop: asyncio.AbstractEventLoop) -> None:
+        """In a thread: open a connection, and hand it to the loop."""
+        try:
+            connection = self._connect()
+        except Exception:  # noqa: BLE001 - the lanes meet the same error, and tell it
+            self._not_before = time.monotonic() + PAUSE_SECONDS
+            connection = None
+        try:
+            loop.call_soon_threadsafe(self._take, loop, connection)
+        except RuntimeError:
+            # The loop has ended meanwhile.
+            if connection is not None:
+                connection.close()
+
+    def _take(self, loop: asyncio.AbstractEventLoop, connection: Connection | None) -> None:
+        self._opening = None
+        if connection is None:
+            return
+        if self._closed:
+            connection.close()
+            return
+        CATALOG_OPENED.at().add()
+        self._channels.append(_Channel(connection, loop, self._limit_seconds))
+
+
+class _Asked:
+    """A statement on its way."""
+
+    __slots__ = ("answer", "asked_at", "failed", "known", "result")
+
+    def __init__(self, answer: asyncio.Future[Rows | None], known: _Known) -> None:
+        self.answer = answer
+        self.known = known
+        self.asked_at = time.monotonic()
+        self.result: PGresult | None = None
+        self.failed = False
+
+
+class _Known:
+    """A statement that the connection has prepared, for arguments of these types."""
+
+    __slots__ = ("decoder", "has_loaders", "key", "name")
+
+    def __init__(self, key: Any, name: bytes, decoder: Any) -> None:
+        self.key = key
+        self.name = name
+        self.decoder = decoder
+        self.has_loaders = False
+
+    def rows(self, result: PGresult) -> Rows:
+        """The rows of an answer, each value as the driver gives it."""
+        self.decoder.set_pgresult(result, set_loaders=not self.has_loaders)
+        self.has_loaders = True
+        found: Rows = self.decoder.load_rows(0, result.ntuples, tuple)
+        self.decoder.set_pgresult(None, set_loaders=False)
+        return found
+
+
+class _Channel:
+    """One connection in pipeline mode, used on its loop alone."""
+
+    def __init__(
+        self, connection: Connection, loop: asyncio.AbstractEventLoop, limit_seconds: float
+    ) -> None:
+        # Here, so that SQLite deployments do not load a driver that they have no use for.
+        from psycopg.adapt import PyFormat, Transformer
+        from psycopg.errors import OperationalError
+        from psycopg.pq import ExecStatus
+
+        self._connection = connection
+        driver: Any = connection.connection.driver_connection
+        self._driver = driver
+        self._pg = driver.pgconn
+        self._socket: int = self._pg.socket
+        self._loop = loop
+        self._limit_seconds = limit_seconds
+        self._asked: deque[_Asked] = deque()
+        self._known: dict[Any, _Known] = {}
+        self._names = itertools.count()
+        self._is_watched = False
+        self._is_writing = False
+        self.is_open = True
+        self._broken = OperationalError
+        self._good = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
+        self._rows, self._sync = ExecStatus.TUPLES_OK, ExecStatus.PIPELINE_SYNC
+        self._transformer = Transformer
+        self._encoder = Transformer(self._driver)
+        self._auto = PyFormat.AUTO
+        self._pg.nonblocking = 1
+        self._pg.enter_pipeline_mode()
+        loop.add_reader(self._socket, self._read)
+
+    def __len__(self) -> int:
+        """How many statements are on their way."""
+        return len(self._asked)
+
+    @property
+    def is_slow(self) -> bool:
+        """True when the statement in front takes its time."""
+        return bool(self._asked) and time.monotonic() - self._asked[0].asked_at > SLOW_SECONDS
+
+    def ask(self, statement: Prepared, arguments: list[Any]) -> asyncio.Future[Rows | None] | None:
+        """Send the statement; what will come of it, or None if nothing was sent."""
+        encoder = self._encoder
+        values = encoder.dump_sequence(arguments, [self._auto] * len(arguments))
+        types = encoder.types
+        key = (statement.sql, types)
+        known = self._known.get(key)
+        pg = self._pg
+        if known is None and len(self._known) >= KNOWN_MAX:
+            if not self._asked:
+                self.close()
+            return None
+        try:
+            if known is None:
+                known = _Known(
+                    key, b"transom_%d" % next(self._names), self._transformer(self._driver)
+                )
+                pg.send_prepare(known.name, statement.sql.encode(), types)
+                self._known[key] = known
+            # Times and numbers cost both sides less in binary.
+            pg.send_query_prepared(known.name, values, encoder.formats, 1)
+            pg.pipeline_sync()
+            self._flush()
+        except self._broken:
+            self.close()
+            return None
+        asked = _Asked(self._loop.create_future(), known)
+        self._asked.append(asked)
+        if not self._is_watched:
+            self._is_watched = True
+            self._loop.call_later(self._limit_seconds, self._watch)
+        return asked.answer
+
+    def close(self) -> None:
+        """End the connection; who waits is told to ask elsewhere."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+            for asked in self._asked:
+                if not asked.answer.done():
+                    asked.answer.set_result(None)
+        self._asked.clear()
+        with contextlib.suppress(Exception):
+            self._driver.close()
+        with contextlib.suppress(Exception):
+            self._connection.invalidate()
+            self._connection.close()
+
+    def _watch(self) -> None:
+        """Give the connection up when a statement is not answered in its time."""
+        self._is_watched = False
+        if not self._asked or not self.is_open:
+            return
+        left = self._asked[0].asked_at + self._limit_seconds - time.monotonic()
+        if left <= 0:
+            self.close()
+            return
+        self._is_watched = True
+        self._loop.call_later(left, self._watch)
+
+    def _flush(self) -> None:
+        if self._pg.flush():
+            if not self._is_writing:
+                self._is_writing = True
+                self._loop.add_writer(self._socket, self._write)
+        elif self._is_writing:
+            self._is_writing = False
+            self._loop.remove_writer(self._socket)
+
+    def _write(self) -> None:
+        try:
+            self._flush()
+        except self._broken:
+            self.close()
+
+    def _read(self) -> None:
+        pg, asked = self._pg, self._asked
+        try:
+            pg.consume_input()
+            while asked and not pg.is_busy():
+                result = pg.get_result()
+                if result is None:
+                    # The end of one statement; at the end of all there is another one.
+                    if pg.is_busy():
+                        break
+                    result = pg.get_result()
+                if result is None:
+                    break
+                if result.status == self._sync:
+                    self._settle(asked.popleft())
+                elif result.status == self._rows:
+                    asked[0].result = result
+                elif result.status not in self._good:
+                    asked[0].failed = True
+            if self._is_writing:
+                self._flush()
+        except self._broken:
+            self.close()
+
+    def _settle(self, asked: _Asked) -> None:
+        if asked.failed or asked.result is None:
+            # Perhaps it was never prepared.
+            self._known.pop(asked.known.key, None)
+            rows = None
+        elif asked.answer.done():
+            return
+        else:
+            rows = asked.known.rows(asked.result)
+        if not asked.answer.done():
+            asked.answer.set_result(rows)
