@@ -132,9 +132,43 @@ class Database(Group, frozen=True):
         msgspec.Meta(ge=1, le=256),
         doc("Connections for reading each process keeps at most, and as many threads."),
     ] = 8
+    write_pool_size: Annotated[
+        int,
+        msgspec.Meta(ge=1, le=256),
+        doc("Connections for writing each process keeps at most on PostgreSQL; SQLite has one."),
+    ] = 4
+    pool_wait_seconds: Annotated[
+        Seconds,
+        doc("Longest wait for a connection that other requests use, in seconds; 0 = no limit."),
+    ] = 30.0
+    connect_timeout_seconds: Annotated[
+        Seconds,
+        doc("Longest time of opening a connection to PostgreSQL, in seconds; 0 = no limit."),
+    ] = 5.0
     statement_timeout_seconds: Annotated[
         Seconds, doc("Longest time of one statement on PostgreSQL, in seconds; 0 = no limit.")
     ] = 30.0
+    lock_timeout_seconds: Annotated[
+        Seconds,
+        doc(
+            "Longest wait of a write for another one, in seconds; 0 = no limit. On PostgreSQL for "
+            "one row, on SQLite for another process's write."
+        ),
+    ] = 10.0
+    idle_transaction_timeout_seconds: Annotated[
+        Seconds,
+        doc(
+            "When PostgreSQL ends a transaction whose process stands still, in seconds; 0 = never. "
+            "Until then others wait for what it holds."
+        ),
+    ] = 60.0
+    outage_seconds: Annotated[
+        Seconds,
+        doc(
+            "How long requests wait for a PostgreSQL that is away, in seconds, before they are "
+            "answered with 503: a restart that is shorter is not noticed. 0 = not at all."
+        ),
+    ] = 3.0
 
 
 class Keystone(Group, frozen=True):

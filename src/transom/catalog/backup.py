@@ -107,9 +107,11 @@ def _of_sqlite(connection: Connection, half: Path, tell: Tell) -> None:
 
 def _of_postgresql(engine: Engine, half: Path) -> None:
     major = engine.read_now(
-        lambda connection: int(connection.exec_driver_sql("SHOW server_version_num").scalar_one())
+        lambda connection: (
+            int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) // 10000
+        )
     )
-    program = _pg_dump(major // 10000)
+    program = _pg_dump(major)
     parameters, environment = libpq_parameters(engine.url)
     done = subprocess.run(  # noqa: S603 - the program is PostgreSQL's own
         [
@@ -133,19 +135,22 @@ def _of_postgresql(engine: Engine, half: Path) -> None:
 
 def _pg_dump(major: int) -> Path:
     """The pg_dump of this major version of the server, or a newer one. Raises ConfigurationError."""
-    of_version = sorted(
-        (path for path in Path("/usr/lib/postgresql").glob("*/bin/pg_dump")),
-        key=lambda path: path.parts[-3].zfill(4),
-    )
-    fitting = [path for path in of_version if path.parts[-3].zfill(4) >= str(major).zfill(4)]
+    fitting = [path for version, path in _installed() if version >= major]
     found = fitting[0] if fitting else shutil.which("pg_dump")
     if found is None:
         raise ConfigurationError(
-            "pg_dump is not installed here, and a backup of PostgreSQL is made by it; install the "
+            "A backup of PostgreSQL is made by pg_dump, which is not installed here; install the "
             f"package postgresql-client-{major}, or run pg_dump where PostgreSQL runs (see the how-to "
             "about backups)."
         )
     return Path(found)
+
+
+def _installed() -> list[tuple[int, Path]]:
+    """Every pg_dump that lies where Debian puts them, with its major version, oldest first."""
+    found = Path("/usr/lib/postgresql").glob("*/bin/pg_dump")
+    versions = ((path.parts[-3], path) for path in found)
+    return sorted((int(version), path) for version, path in versions if version.isdigit())
 
 
 def libpq_parameters(url: URL) -> tuple[str, dict[str, str]]:

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
 
 from transom.catalog import drift, migrations
 from transom.catalog.copying import tables
@@ -55,7 +56,11 @@ def _look(connection: Connection, is_quick: bool) -> Iterator[Ailment]:
         for says in drift.differences(connection):
             yield Ailment(question="schema", says=says)
     if connection.dialect.name == "sqlite":
-        yield from _file(connection, is_quick)
+        damages = [*_file(connection, is_quick)]
+        yield from damages
+        if damages:
+            # What else could be asked would be answered by chance.
+            return
     else:
         yield from _server(connection)
     if not is_quick:
@@ -65,11 +70,12 @@ def _look(connection: Connection, is_quick: bool) -> Iterator[Ailment]:
 
 def _file(connection: Connection, is_quick: bool) -> Iterator[Ailment]:
     pragma = "quick_check" if is_quick else "integrity_check"
-    for (says,) in connection.exec_driver_sql(f"PRAGMA {pragma}({LINES_MAX})"):
-        if says != "ok":
-            yield Ailment(
-                question="storage", says=f"{says}; restore a backup, or copy what can be read"
-            )
+    try:
+        found = [*connection.exec_driver_sql(f"PRAGMA {pragma}({LINES_MAX})").scalars()]
+    except DatabaseError as error:
+        found = [str(error.orig)]
+    if found != ["ok"]:
+        yield from (Ailment(question="storage", says=f"{says}; restore a backup") for says in found)
 
 
 def _server(connection: Connection) -> Iterator[Ailment]:

@@ -21,7 +21,7 @@ from transom.catalog import migrations
 from transom.catalog.counters import count_on, counted_to, counter_of, highest
 from transom.catalog.engine import Engine
 from transom.catalog.processes import clock
-from transom.catalog.schema import EPOCH, MICROSECOND, Moment, metadata, processes
+from transom.catalog.schema import EPOCH, MICROSECOND, Moment, images, metadata, processes
 from transom.errors import ConfigurationError, TablesDiffer
 
 BATCH = 5000
@@ -160,8 +160,10 @@ def _make_ready(writing: Connection) -> None:
         if writing.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first()
     ]
     if full:
+        first = images.name if images.name in full else full[0]
+        others = f" and {len(full) - 1} other tables" if len(full) > 1 else ""
         raise ConfigurationError(
-            f"The database to copy into holds rows already, in {', '.join(full)}; name an empty one."
+            f"The database to copy into holds rows already, in {first}{others}; name an empty one."
         )
 
 

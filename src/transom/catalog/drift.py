@@ -38,6 +38,8 @@ SELECT 'index ' || i.relname,
   FROM pg_index x
   JOIN pg_class i ON i.oid = x.indexrelid
  WHERE i.relnamespace = {namespace}
+   AND NOT EXISTS (SELECT FROM pg_constraint o
+                    WHERE o.conindid = x.indexrelid AND o.contype IN ('p', 'u'))
 """
 
 
