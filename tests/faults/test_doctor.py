@@ -31,6 +31,7 @@ from transom.catalog.schema import images as images_table
 from transom.cli.main import main
 from transom.images.clock import now
 from transom.images.orphans import SUSPICIOUS_FROM
+from transom.images.sweep import dead_processes, machine
 from transom.model.image import Image, Location, Status
 from transom.registry import Registry
 from transom.settings import Settings, load
@@ -342,13 +343,27 @@ def test_a_store_in_memory_is_not_looked_at_from_outside(deployment: Deployment)
     assert {each["store"] for each in found if "store" in each} == {"quick"}
 
 
+def test_a_process_that_this_machine_does_not_see_lives_by_its_lease(
+    deployment: Deployment,
+) -> None:
+    """In a container beside this one, or on another machine that has the same name."""
+    name = machine().partition("#")[0]
+    for number, host in enumerate([name, f"{name}#other", machine()]):
+
+        async def join(registry: Registry, process: str = f"p{number}", host: str = host) -> None:
+            await registry.catalog.processes.join(process, host=host, pid=1, started="?")
+
+        deployment.use(join)
+    assert deployment.use(lambda registry: dead_processes(registry)) == ["p2"]
+
+
 def test_what_a_dead_process_left_is_told_and_mended(deployment: Deployment) -> None:
     fresh = an_image()
     deployment.use(lambda registry: registry.catalog.images.create(fresh))
 
     async def die(registry: Registry) -> None:
         # A lease of a process of this machine that is not there.
-        await registry.catalog.processes.join("ghost", host=os.uname().nodename, pid=1, started="?")
+        await registry.catalog.processes.join("ghost", host=machine(), pid=1, started="?")
         await registry.catalog.images.begin_intake(
             fresh.id, kind="saving", store="main", key="half", token="half", process_id="ghost"
         )
