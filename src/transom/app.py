@@ -27,7 +27,7 @@ from transom.events import Events
 from transom.events.delivery import Delivery
 from transom.images.caching import keep_cache
 from transom.images.clock import watch_clock
-from transom.images.sweep import join, living_processes, sweep
+from transom.images.sweep import WATCHED_SECONDS, join, living_processes, sweep
 from transom.imports.engine import Engine
 from transom.imports.work import sweep_tasks
 from transom.metrics.table import (
@@ -161,7 +161,9 @@ class Background:
             except TransomError as error:
                 SWEEP_FAILURES.at().add()
                 _log.warning("sweep.failed", reason=str(error))
-            await asyncio.sleep(SWEEP_SECONDS)
+            # After a crash, what the dead left is not to wait for a second round.
+            doubtful = self.registry.catalog.processes.are_suspected
+            await asyncio.sleep(WATCHED_SECONDS if doubtful else SWEEP_SECONDS)
 
     async def _count_events(self) -> None:
         known: set[str] = set()

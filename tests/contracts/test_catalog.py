@@ -23,7 +23,14 @@ from tests.support.postgres import Cluster
 from transom.catalog import Catalog
 from transom.catalog.engine import Engine
 from transom.catalog.images import insert
-from transom.catalog.schema import image_locations, image_members, image_properties, image_tags
+from transom.catalog.processes import clock
+from transom.catalog.schema import (
+    image_locations,
+    image_members,
+    image_properties,
+    image_tags,
+    processes,
+)
 from transom.catalog.schema import images as images_table
 from transom.errors import (
     CatalogUnavailable,
@@ -1147,16 +1154,56 @@ async def test_a_deleted_image_gets_no_members(catalog: Catalog) -> None:
 async def test_a_process_that_does_not_renew_its_lease_is_dead(catalog: Catalog) -> None:
     await catalog.processes.join("a", host="h", pid=12, started="boot:34")
     await catalog.processes.join("b", host="h", pid=13, started="boot:35")
-    assert await catalog.processes.dead(60) == []
+    assert await catalog.processes.dead(60, watched_seconds=0) == []
     await asyncio.sleep(0.3)
     assert await catalog.processes.beat("b") is True
-    assert await catalog.processes.dead(0.2) == ["a"]
+    assert await catalog.processes.dead(0.2, watched_seconds=0) == ["a"]
     first, second = await catalog.processes.list()
     assert (first.id, first.host, first.pid, first.started) == ("a", "h", 12, "boot:34")
     assert second.beat_at > second.joined_at
     await catalog.processes.leave("a")
     await catalog.processes.leave("a")
     assert [each.id for each in await catalog.processes.list()] == ["b"]
+
+
+@pytest.mark.parametrize("hours", [1, -1], ids=["forward", "back"])
+async def test_when_the_clock_is_set_the_living_are_not_taken_for_dead(
+    catalog: Catalog, hours: int
+) -> None:
+    await catalog.processes.join("living", host="h", pid=12, started="boot:34")
+    await catalog.processes.join("dead", host="h", pid=13, started="boot:35")
+
+    async def look() -> list[str]:
+        return await catalog.processes.dead(30, watched_seconds=0.2)
+
+    assert await look() == []
+    # As if the clock had been set: the leases that were written are that far off.
+    catalog.engine.write_now(
+        lambda connection: connection.execute(
+            sa.update(processes).values(beat_at=clock(connection) - dt.timedelta(hours=hours))
+        )
+    )
+    assert await look() == []
+    assert catalog.processes.are_suspected
+    await catalog.processes.beat("living")
+    await asyncio.sleep(0.3)
+    assert await look() == ["dead"]
+    await catalog.processes.leave("dead")
+    assert await look() == []
+    assert not catalog.processes.are_suspected
+
+
+async def test_whoever_is_dead_is_watched_anew_after_a_sign_of_life(catalog: Catalog) -> None:
+    await catalog.processes.join("a", host="h", pid=12, started="boot:34")
+    await asyncio.sleep(0.2)
+    assert await catalog.processes.dead(0.1, watched_seconds=0.3) == []
+    await catalog.processes.beat("a")
+    await asyncio.sleep(0.2)
+    assert await catalog.processes.dead(0.1, watched_seconds=0.3) == []
+    await asyncio.sleep(0.2)
+    assert await catalog.processes.dead(0.1, watched_seconds=0.3) == []
+    await asyncio.sleep(0.2)
+    assert await catalog.processes.dead(0.1, watched_seconds=0.3) == ["a"]
 
 
 async def test_a_lease_that_was_taken_away_is_written_anew(catalog: Catalog, url: str) -> None:

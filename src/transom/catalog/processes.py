@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from typing import Any
 
 import msgspec
@@ -31,6 +32,9 @@ class Processes:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._joined: dict[str, dict[str, Any]] = {}
+        self._suspects: dict[str, tuple[dt.datetime, float]] = {}
+        """Leases that look as if they had run out: as they were, and since when they are so, by a
+        clock that nobody sets."""
 
     async def join(self, process_id: str, *, host: str, pid: int, started: str) -> None:
         """Write the first lease of a process."""
@@ -68,20 +72,38 @@ class Processes:
             )
         )
 
-    async def dead(self, older_than_seconds: float) -> list[str]:
-        """Ids of processes whose lease was last renewed longer ago than this."""
+    async def dead(self, older_than_seconds: float, *, watched_seconds: float) -> list[str]:
+        """Ids of processes whose lease was last renewed longer ago than this, or so far ahead of
+        now that the clock must have been set back, and was not renewed while it was watched here
+        for so long: to whoever sets the clock of the database an hour on, everybody is an hour
+        silent, and renews the lease a moment later."""
 
-        def work(connection: Connection) -> list[str]:
-            limit = clock(connection) - dt.timedelta(seconds=older_than_seconds)
-            return list(
-                connection.execute(
-                    sa.select(processes.c.process_id)
-                    .where(processes.c.beat_at < limit)
-                    .order_by(processes.c.beat_at)
-                ).scalars()
+        def work(connection: Connection) -> dict[str, dt.datetime]:
+            moment, span = clock(connection), dt.timedelta(seconds=older_than_seconds)
+            rows = connection.execute(
+                sa.select(processes.c.process_id, processes.c.beat_at)
+                .where(
+                    sa.or_(processes.c.beat_at < moment - span, processes.c.beat_at > moment + span)
+                )
+                .order_by(processes.c.beat_at)
             )
+            return {row.process_id: row.beat_at for row in rows}
 
-        return await self._engine.read(work)
+        silent = await self._engine.read(work)
+        moment = time.monotonic()
+        before = self._suspects
+        self._suspects = {
+            id_: before[id_] if id_ in before and before[id_][0] == beat_at else (beat_at, moment)
+            for id_, beat_at in silent.items()
+        }
+        return [
+            id_ for id_, (_, since) in self._suspects.items() if moment - since >= watched_seconds
+        ]
+
+    @property
+    def are_suspected(self) -> bool:
+        """True when some looked dead at the last look, whether or not they were watched enough."""
+        return bool(self._suspects)
 
     async def list(self) -> list[Process]:
         """All leases, oldest first."""

@@ -64,8 +64,9 @@ def seconds(text: str) -> float:
 
 async def _sweep(args: argparse.Namespace, registry: Registry) -> int:
     from transom.images.orphans import survey
-    from transom.images.sweep import sweep, untidy
+    from transom.images.sweep import sweep, untidy, watch_the_silent
 
+    await watch_the_silent(registry)
     found = await untidy(registry)
     if args.apply:
         await sweep(registry)

@@ -7,6 +7,7 @@ never has to guess: it works through those rows. What no row remembers is a matt
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 import functools
@@ -32,6 +33,9 @@ _log = structlog.get_logger(__name__)
 
 DEAD_AFTER_SECONDS = 30.0
 """A process that has not renewed its lease for so long is taken for dead."""
+
+WATCHED_SECONDS = 12.0
+"""So long a lease must be seen not to be renewed: twice as long as the living take, and more."""
 
 _BATCH = 1000
 
@@ -111,7 +115,9 @@ async def dead_processes(registry: Registry) -> list[str]:
     those anywhere whose lease has run out."""
     found = []
     host = machine()
-    silent = set(await registry.catalog.processes.dead(DEAD_AFTER_SECONDS))
+    silent = set(
+        await registry.catalog.processes.dead(DEAD_AFTER_SECONDS, watched_seconds=WATCHED_SECONDS)
+    )
     for process in await registry.catalog.processes.list():
         if process.id == registry.process_id:
             continue
@@ -119,6 +125,13 @@ async def dead_processes(registry: Registry) -> list[str]:
         if gone_here or process.id in silent:
             found.append(process.id)
     return found
+
+
+async def watch_the_silent(registry: Registry) -> None:
+    """Before a single look: take the time to see whether those who look dead are."""
+    await dead_processes(registry)
+    if registry.catalog.processes.are_suspected:
+        await asyncio.sleep(WATCHED_SECONDS)
 
 
 async def living_processes(registry: Registry) -> set[str]:

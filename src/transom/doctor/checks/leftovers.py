@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from transom.doctor.finding import Finding, Wishes
-from transom.images.sweep import Untidy, dead_processes, sweep, untidy
+from transom.images.sweep import Untidy, dead_processes, sweep, untidy, watch_the_silent
 from transom.registry import Registry
 
 OVERDUE_SECONDS = 120.0
@@ -23,6 +23,7 @@ _SAYS = {
 
 async def look(registry: Registry, wishes: Wishes) -> AsyncIterator[Finding]:
     """What a sweep would clean, and leases of processes that are gone; a repair sweeps."""
+    await watch_the_silent(registry)
     dead = await dead_processes(registry)
     found = await untidy(registry, overdue_seconds=OVERDUE_SECONDS)
     left: set[Untidy] = set(found)
