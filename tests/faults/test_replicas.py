@@ -9,7 +9,6 @@ run), `TRANSOM_TEST_KILLS_SEED` which random sequence everything follows.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import random
@@ -23,34 +22,19 @@ from typing import Any
 import pytest
 
 from tests.support import postgres
-from tests.support.copies import settings_of
 from tests.support.crowd import MIB, Crowd, Source, by_verb
-from tests.support.history import DONE, UNKNOWN, End, History, violations
+from tests.support.history import DONE, UNKNOWN, History, violations
 from tests.support.importing import ended, events, new_image, stage, start, tasks_of
-from tests.support.replicas import Deployment, Replica, buckets
+from tests.support.replicas import IMPORTS, Deployment, Replica, buckets
+from tests.support.resting import at_rest, check_store
 from tests.support.server import Client, told
 from tests.support.web import Web
-from transom.app import open_registry
-from transom.registry import Registry
 
 pytestmark = pytest.mark.faults
 
 JSON = "application/json"
 KILLS_SECONDS = float(os.environ.get("TRANSOM_TEST_KILLS_SECONDS", "40"))
 SEED = int(os.environ.get("TRANSOM_TEST_KILLS_SEED", "20260211"))
-REST_SECONDS = 100.0
-"""How soon after the last kill everything has to be at rest: leases and sweeps are seconds here, and
-an image that nobody works on is put back after a minute."""
-IMPORTS = {
-    "imports": {
-        "methods": ["glance-direct", "web-download", "copy-image"],
-        "allowed_hosts": ["127.0.0.1"],
-        "allowed_ports": [],
-        "retry_seconds": 0.05,
-        "retries_max": 4,
-        "connect_timeout_seconds": 5,
-    }
-}
 
 
 @pytest.fixture
@@ -318,26 +302,6 @@ def test_an_import_is_cancelled_through_another_replica(
         check_store(steady, at[0])
 
 
-def check_store(cloud: Deployment, client: Client) -> None:
-    """Soon nothing is in the stores that no image owns, and nothing is missing."""
-    registry = open_registry(settings_of(cloud.serving[0]))
-
-    async def settled() -> list[str]:
-        try:
-            for _ in range(60):
-                wrong = violations(History([], await look(registry, client)))
-                if not wrong:
-                    return []
-                await asyncio.sleep(0.5)
-            return wrong
-        finally:
-            await registry.stores.close()
-            await registry.identity.close()
-            registry.catalog.close()
-
-    assert asyncio.run(settled()) == []
-
-
 # --- kills -------------------------------------------------------------------------------------------
 
 
@@ -380,81 +344,3 @@ def test_no_acknowledged_image_is_lost_or_torn_whoever_is_killed(
     assert not found, "\n".join([*(each[:600] for each in found[:12]), cloud.log_ends(1500)])
     assert kills >= KILLS_SECONDS / 6
     assert history.count(DONE) > 5 * KILLS_SECONDS, "too little was done to tell anything"
-
-
-# --- the end -----------------------------------------------------------------------------------------
-
-
-def at_rest(cloud: Deployment, client: Client, crowd: Crowd) -> End:
-    """What there is when everything has come to rest; or when the time for that is over. Every
-    image is looked at and read once more, as the last calls of the history."""
-    registry = open_registry(settings_of(cloud.serving[0]))
-    loop = asyncio.new_event_loop()
-    try:
-        deadline = time.monotonic() + REST_SECONDS
-        while True:
-            end = loop.run_until_complete(look(registry, client))
-            is_settled = not violations(History([], end)) and not any(
-                status in ("saving", "importing") for status in end.statuses.values()
-            )
-            if is_settled or time.monotonic() > deadline:
-                break
-            time.sleep(1)
-        with crowd.client("auditor") as auditor:
-            auditor.list()
-            for image_id in list(end.statuses):
-                image = crowd.images.get(image_id)
-                if image is not None:
-                    auditor.show(image)
-                    auditor.members(image)
-                    if end.statuses[image_id] == "active":
-                        auditor.download(image)
-        return end
-    finally:
-        loop.run_until_complete(registry.stores.close())
-        loop.run_until_complete(registry.identity.close())
-        registry.catalog.close()
-        loop.close()
-
-
-async def look(registry: Registry, client: Client) -> End:
-    """What the catalog, the stores and the service say now."""
-    catalog = registry.catalog
-    statuses: dict[str, str] = {}
-    path = "/v2/images?limit=500"
-    while path:
-        answer = client.get(path)
-        assert answer.status_code == 200, told(answer)
-        statuses |= {each["id"]: each["status"] for each in answer.json()["images"]}
-        path = answer.json().get("next", "")
-    tasks: dict[str, tuple[tuple[str, str], ...]] = {}
-    for image_id in statuses:
-        answer = client.get(f"/v2/images/{image_id}/tasks")
-        assert answer.status_code == 200, told(answer)
-        tasks[image_id] = tuple((each["id"], each["status"]) for each in answer.json()["tasks"])
-    locations = {
-        (held.location.store, held.location.key): held.size_bytes or 0
-        for held in await catalog.inventory.held(limit=100_000)
-    }
-    for image_id, status in statuses.items():
-        staged = await catalog.tasks.staged(image_id) if status == "uploading" else None
-        if staged is not None:
-            locations[staged.store, staged.key] = staged.size_bytes
-    objects: dict[tuple[str, str], int] = {}
-    for store in registry.stores.every:
-        async for entry in store.list():
-            objects[store.name, entry.key] = entry.size_bytes
-        async for entry in store.list_partial():
-            objects[store.name, f"{entry.key} (partial)"] = entry.size_bytes
-    usage = await catalog.images.usage(client.project_id)
-    return End(
-        statuses=statuses,
-        tasks=tasks,
-        unfinished=tuple(task.id for task in await catalog.tasks.unfinished()),
-        locations=locations,
-        objects=objects,
-        used_bytes=usage.bytes_total + usage.bytes_staged,
-        reserved_bytes=usage.bytes_reserved,
-        counted_images=usage.images,
-        held_bytes=sum(objects.values()),
-    )

@@ -36,6 +36,17 @@ START_SECONDS = 60.0
 STOP_SECONDS = 40.0
 
 Kind = Literal["serve", "worker"]
+IMPORTS: Config = {
+    "imports": {
+        "methods": ["glance-direct", "web-download", "copy-image"],
+        "allowed_hosts": ["127.0.0.1"],
+        "allowed_ports": [],
+        "retry_seconds": 0.05,
+        "retries_max": 4,
+        "connect_timeout_seconds": 5,
+    }
+}
+"""What the clients of these tests import by, and from this machine."""
 
 _NGINX = """
 daemon off;
