@@ -27,6 +27,7 @@ from transom.events import Events
 from transom.events.delivery import Delivery
 from transom.images.caching import keep_cache
 from transom.images.clock import watch_clock
+from transom.images.neighbours import warn_of_neighbours
 from transom.images.sweep import WATCHED_SECONDS, join, living_processes, sweep
 from transom.imports.engine import Engine
 from transom.imports.work import sweep_tasks
@@ -98,6 +99,7 @@ class Background:
     async def start(self) -> None:
         """Write the first lease, then begin."""
         await join(self.registry)
+        await warn_of_neighbours(self.registry)
         self.tasks.append(asyncio.create_task(self._beat(), name="lease"))
         self.tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
         self.tasks.append(asyncio.create_task(watch_clock(), name="clock"))
