@@ -50,6 +50,20 @@ def in_bucket(folder: Path) -> StoreSettings:
     return s3.settings(prefix=s3.prefix_of(folder))
 
 
+def in_google_bucket(folder: Path) -> StoreSettings:
+    """A prefix of its own in a bucket of a real radosgw, behind a gate that asks for tokens."""
+    from tests.support import gcs
+
+    return gcs.in_folder(folder)
+
+
+def in_container(folder: Path) -> StoreSettings:
+    """A prefix of its own in a container of Azurite."""
+    from tests.support import azurite
+
+    return azurite.in_folder(folder)
+
+
 def in_pool(folder: Path) -> StoreSettings:
     """A prefix of its own in one pool of a real Ceph, by Glance's driver."""
     from tests.support import rbd
@@ -61,6 +75,8 @@ CASES = [
     Case("file", lambda folder: StoreSettings(driver="file", path=str(folder / "store")), True),
     Case("memory", lambda folder: StoreSettings(driver="memory"), False),
     Case("s3", in_bucket, True),
+    Case("gcs", in_google_bucket, True, 80),
+    Case("azure", in_container, True, 80),
     Case("glance_store", in_pool, True, 80),
 ]
 

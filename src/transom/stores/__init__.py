@@ -27,6 +27,8 @@ DRIVERS: dict[str, str] = {
     "memory": "transom.stores.drivers.memory:MemoryStore",
     "http": "transom.stores.drivers.http:HttpStore",
     "s3": "transom.stores.drivers.s3:S3Store",
+    "gcs": "transom.stores.drivers.objects:GcsStore",
+    "azure": "transom.stores.drivers.objects:AzureStore",
     "glance_store": "transom.stores.drivers.glance:GlanceStore",
 }
 """Driver name → class, by dotted name, so that a driver's library is needed only where it is used."""
