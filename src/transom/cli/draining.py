@@ -31,7 +31,7 @@ class DrainingServer(Granian):  # type: ignore[misc, valid-type]
         self._is_draining = True
         for worker in self.wrks:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(worker.proc.pid, DRAIN_SIGNAL)
+                os.kill(worker.inner.pid, DRAIN_SIGNAL)
         pause = threading.Timer(self._drain_seconds, super().signal_handler_interrupt)
         pause.daemon = True
         pause.start()

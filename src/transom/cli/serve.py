@@ -20,6 +20,7 @@ from transom.cli.observed import add_log_level, exposed, log_as, trace
 from transom.cli.options import add_location, settings_of
 from transom.errors import ConfigurationError
 from transom.metrics import process
+from transom.metrics.kinds import forget_all
 from transom.metrics.sharing import Report, Workers
 from transom.settings import Settings, host_and_port, load
 
@@ -206,6 +207,8 @@ def worker_face() -> object:
     settings = load(config, Path(launch["data"]), os.environ, launch["flags"])
     log_as(settings)
     trace(settings)
+    # A worker may be a copy of the main process: what that one has counted stays its own.
+    forget_all()
     app = App.build(settings)
     if "metrics" in launch:
         process.watch(__version__)

@@ -192,6 +192,12 @@ def snapshot() -> list[Series]:
     return [series for metric in METRICS.values() for series in metric.read()]
 
 
+def forget_all() -> None:
+    """Begin anew with every metric, as a process does that has counted nothing yet."""
+    for metric in METRICS.values():
+        metric.forget()
+
+
 def merged(snapshots: list[list[Series]]) -> list[Series]:
     """What several processes of one release make together."""
     found: dict[tuple[str, tuple[str, ...]], Series] = {}
