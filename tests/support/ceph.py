@@ -87,6 +87,7 @@ mon cluster log file = {folder}/log/cluster.log
 osd data = {folder}/osd
 osd objectstore = memstore
 memstore device bytes = {size_bytes}
+osd client watch timeout = 10
 osd class update on start = false
 osd max object name len = 256
 osd max object namespace len = 64

@@ -36,12 +36,13 @@ class Library:
         self._driver: Any = None
         self.conf = cfg.ConfigOpts()
         self.conf([], project="transom", default_config_files=[], default_config_dirs=[])
-        multi = importlib.import_module("glance_store.multi_backend")
         # With one store alone the library does not tell why a connection fails.
         self.conf.register_opt(cfg.DictOpt("enabled_backends"))
         self.conf.set_override("enabled_backends", {name: kind, f"{name}.second": kind})
-        multi.register_store_opts(self.conf)
-        known = {option.name for option in self.module.Store.OPTIONS}
+        self.conf.register_opt(cfg.StrOpt("default_backend"), group="glance_store")
+        self.conf.register_opts(self.module.Store.OPTIONS, group=name)
+        self._defaults = {option.name: option.default for option in self.module.Store.OPTIONS}
+        known = set(self._defaults)
         for key, value in options.items():
             if key not in known or key in _OURS:
                 raise ConfigurationError(
@@ -57,8 +58,9 @@ class Library:
                 ) from wrong
 
     def option(self, key: str) -> Any:
-        """The value of an option, or its default."""
-        return self.conf[self.name][key]
+        """The value of an option, or its default, which the driver takes away once it is made."""
+        value = self.conf[self.name][key]
+        return self._defaults[key] if value is None else value
 
     def driver(self) -> Any:
         """The driver, ready for use. Blocks. Raises errors of the library."""

@@ -32,7 +32,7 @@ BACKENDS = {
 """Option `kind` → class, by dotted name: each needs libraries of its own."""
 _NEEDS = {
     "rbd": (
-        "they belong to Ceph, not to PyPI: install Debian's packages python3-rbd and python3-rados, "
+        "it belongs to Ceph, not to PyPI: install the system packages python3-rbd and python3-rados, "
         "and let this Python see them"
     ),
     "swift": "install the extra glance_store",
@@ -232,18 +232,15 @@ def _entry(key: str, found: Found) -> Entry:
 
 def _backend(name: str, kind: str, options: dict[str, Any]) -> Backend:
     """The backend of a kind, with the library's driver. Raises ConfigurationError."""
-    try:
-        library = Library(name, kind, options)
-    except ModuleNotFoundError as missing:
-        raise ConfigurationError(
-            f"stores.{name}.driver = 'glance_store': the Python package {missing.name} is not "
-            "installed; install the extra glance_store, or choose another driver."
-        ) from missing
     module, _, made = BACKENDS[kind].partition(":")
     try:
+        library = Library(name, kind, options)
         return cast("Backend", getattr(importlib.import_module(module), made)(library))
     except ImportError as missing:
+        package = (missing.name or "").partition(".")[0]
+        needs = _NEEDS[kind]
+        if package in ("glance_store", "oslo_config"):
+            needs = "install the extra glance_store"
         raise ConfigurationError(
-            f"stores.{name}.kind = {kind!r}: the Python module {missing.name} cannot be imported; "
-            f"{_NEEDS[kind]}."
+            f"stores.{name}.kind = {kind!r}: the Python module {package} cannot be imported; {needs}."
         ) from missing
