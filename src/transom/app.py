@@ -194,6 +194,8 @@ class App:
     """The listener of the Compute view at an address of its own."""
     serving: asyncio.Task[None] | None = None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    started: list[Callable[[], None]] = field(default_factory=list)
+    """What is called when a worker process is about to serve."""
     closing: list[Callable[[], None]] = field(default_factory=list)
     """What is called last of all."""
 
@@ -247,6 +249,8 @@ class App:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, self.face.drain)
+        for told in self.started:
+            told()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.face.finish(self.registry.settings.server.shutdown_seconds)

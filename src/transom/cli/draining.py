@@ -11,6 +11,7 @@ from typing import Any
 from granian import Granian
 
 from transom.app import DRAIN_SIGNAL
+from transom.cli.notify import STOPPING, notify
 
 
 class DrainingServer(Granian):  # type: ignore[misc, valid-type]
@@ -29,6 +30,7 @@ class DrainingServer(Granian):  # type: ignore[misc, valid-type]
             super().signal_handler_interrupt(*arguments, **options)
             return
         self._is_draining = True
+        notify(STOPPING)
         for worker in self.wrks:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.inner.pid, DRAIN_SIGNAL)

@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import msgspec
 import structlog
 
 from transom import __version__, tracing
+from transom.cli.notify import READY, STOPPING, notify
 from transom.cli.observed import add_log_level, exposed, log_as, trace
 from transom.cli.options import add_location, settings_of
 from transom.errors import ConfigurationError
@@ -134,6 +136,7 @@ async def _serve(settings: Settings) -> None:
 
     async def end_after(drain_seconds: float) -> None:
         app.face.drain()
+        notify(STOPPING)
         await asyncio.sleep(drain_seconds)
         seconds = settings.server.shutdown_seconds if len(ending) == 1 else 0.0
         stop(server)
@@ -141,13 +144,15 @@ async def _serve(settings: Settings) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
-    if app.registry.audit is not None:
-        loop.add_signal_handler(signal.SIGHUP, app.registry.audit.reopen)
+    audit = app.registry.audit
+    # Without an audit log there is nothing to open anew, and no reason to end either.
+    loop.add_signal_handler(signal.SIGHUP, int if audit is None else audit.reopen)
     try:
         await app.start()
         if settings.server.tls_certificate:
             app.tasks.append(loop.create_task(renew(settings, server), name="certificate"))
         _log.info("serving", bind=settings.server.bind, data=settings.data)
+        loop.call_later(0, notify, READY)
         await server.serve()
         await app.face.finish(settings.server.shutdown_seconds)
     finally:
@@ -213,5 +218,6 @@ def worker_face() -> object:
     if "metrics" in launch:
         process.watch(__version__)
         app.closing.append(Report(Path(launch["metrics"])).close)
+    app.started.append(partial(notify, READY))
     app.closing.append(tracing.stop)
     return app.application

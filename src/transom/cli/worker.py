@@ -9,6 +9,7 @@ import signal
 import structlog
 
 from transom import tracing
+from transom.cli.notify import READY, STOPPING, notify
 from transom.cli.observed import add_log_level, exposed, log_as, trace
 from transom.cli.options import add_location, settings_of
 from transom.cli.serve import prepare
@@ -60,6 +61,8 @@ async def _work(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     await background.start()
     _log.info("working", data=settings.data)
+    notify(READY)
     await ended.wait()
+    notify(STOPPING)
     await background.stop()
     _log.info("stopped")
