@@ -147,7 +147,7 @@ class Node:
 @dataclass(frozen=True)
 class Gateway:
     """A running radosgw with one user. It speaks HTTP at `url` and HTTPS at `tls_url`, with a
-    certificate for 127.0.0.1 and localhost that is its own `authority`."""
+    certificate of `authority` for 127.0.0.1 and localhost."""
 
     folder: Path
     name: str
@@ -159,8 +159,8 @@ class Gateway:
 
     @property
     def authority(self) -> Path:
-        """The certificate that HTTPS clients have to trust (PEM)."""
-        return self.folder / "gateway.pem"
+        """The authority that HTTPS clients have to trust (PEM)."""
+        return self.folder / "authority.pem"
 
     def bucket(self) -> str:
         """The name of a new bucket."""
@@ -380,10 +380,16 @@ def _start_gateway(
     made = Node(folder, "")
     certificate, key = folder / "gateway.pem", folder / "gateway.key"
     if not certificate.exists():
-        _output("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-                "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
-                "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout", str(key),
-                "-out", str(certificate))  # fmt: skip
+        authority, its_key = str(folder / "authority.pem"), str(folder / "authority.key")
+        fresh_key = ("openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2",
+                     "-pkeyopt", "ec_paramgen_curve:P-256")  # fmt: skip
+        _output(*fresh_key, "-subj", "/CN=an authority of the tests",
+                "-keyout", its_key, "-out", authority)  # fmt: skip
+        # An authority's own certificate would do for some clients, and is refused by others.
+        _output(*fresh_key, "-subj", "/CN=localhost", "-CA", authority, "-CAkey", its_key,
+                "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost",
+                "-addext", "basicConstraints=critical,CA:FALSE",
+                "-keyout", str(key), "-out", str(certificate))  # fmt: skip
         made.ceph("auth", "get-or-create", "client.rgw.a", "mon", "allow rw", "osd", "allow rwx",
                   "-o", str(folder / "rgw.keyring"))  # fmt: skip
     access_key, secret_key = _new_user(folder)
