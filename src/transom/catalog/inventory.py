@@ -21,6 +21,7 @@ from transom.catalog.locking import locked
 from transom.catalog.rows import unfold_locations, unfold_metadata
 from transom.catalog.schema import image_locations, images, intakes
 from transom.catalog.task_tables import staged, task_objects, tasks
+from transom.catalog.visibility import word
 from transom.model.image import Location, Status, Visibility
 from transom.model.task import ENDED
 
@@ -39,6 +40,15 @@ _WORKED_ON = sa.or_(
     sa.exists().where(tasks.c.image_id == images.c.id, tasks.c.status.not_in(ENDED)),
 )
 """True for images that data comes in for, or waits for, or that a task has."""
+
+
+_busy = sa.select(images.c.id, images.c.status, images.c.updated_at).where(
+    images.c.shelf.in_([sa.literal_column("0"), sa.literal_column("1")]),
+    images.c.visibility.in_([word(each) for each in Visibility]),
+    images.c.status.in_([word(each) for each in BUSY]),
+)
+"""Images in these states. The words stand in its text: PostgreSQL, which plans it without values,
+would take them for common ones otherwise, and read every image."""
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,13 +190,7 @@ def _stuck(
     connection: Connection, now: dt.datetime, settled_seconds: float, limit: int
 ) -> list[Stuck]:
     # By state alone: who asks for the time too is led through every image by the index of times.
-    busy = connection.execute(
-        sa.select(images.c.id, images.c.status, images.c.updated_at).where(
-            images.c.shelf.in_([0, 1]),
-            images.c.visibility.in_([str(each) for each in Visibility]),
-            images.c.status.in_([str(each) for each in BUSY]),
-        )
-    ).all()
+    busy = connection.execute(_busy).all()
     settled = now - dt.timedelta(seconds=settled_seconds)
     old = {row.id: row for row in busy if row.updated_at <= settled}
     found: list[Stuck] = []

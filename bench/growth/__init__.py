@@ -1,0 +1,1 @@
+"""How the work of each hot statement grows with the catalog: `python -m bench.growth`."""
