@@ -46,6 +46,8 @@ _CONNECTIONS_MAX = 1000
 _IDLE_SECONDS = 12.0
 _PAUSE_SECONDS = 0.2
 _PAUSE_SECONDS_MAX = 10.0
+_PATIENCE = 3
+"""After so many times the longest silence nothing is begun again."""
 _THREADS = 4
 
 
@@ -111,7 +113,7 @@ class Bucket:
         StoreRefused, StoreFailed for every other.
         """
         loop = asyncio.get_running_loop()
-        end = loop.time() + 2 * self.options.timeout_seconds
+        end = loop.time() + _PATIENCE * self.options.timeout_seconds
         attempt = 0
         while True:
             attempt += 1

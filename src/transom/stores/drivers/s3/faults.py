@@ -17,7 +17,7 @@ TROUBLE = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, a
 _TLS = (boto.SSLError, aiohttp.ClientSSLError)
 """Which repetition does not mend."""
 _PASSING = (
-    boto.HTTPClientError, boto.IncompleteReadError, boto.ResponseStreamingError,
+    boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, boto.ResponseStreamingError,
     aiohttp.ClientError, OSError, asyncio.TimeoutError,
 )  # fmt: skip
 

@@ -103,7 +103,13 @@ class S3Reader:
         wanted = min(_PIECE_BYTES, self._end - self._at)
         pieces: list[bytes] = []
         while wanted:
-            piece = await self._body.read(wanted)
+            try:
+                piece = await self._body.read(wanted)
+            except TROUBLE:
+                if not pieces:
+                    raise
+                # Progress is progress; what broke says so again at the next read.
+                break
             if not piece:
                 break
             pieces.append(piece)

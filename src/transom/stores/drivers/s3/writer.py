@@ -310,8 +310,8 @@ class S3Writer:
             self._running.discard(ended)
             memory.running_bytes -= part.size_bytes
             memory.give_back(buffer)
-            if not ended.cancelled():
-                self._failure = self._failure or ended.exception()
+            failure = None if ended.cancelled() else ended.exception()
+            self._failure = self._failure or failure
 
         task.add_done_callback(done)
 
