@@ -25,6 +25,7 @@ from tests.support.server import PATCH_V21, Client, ServerProcess, told
 from transom.api.face import Face
 from transom.api.routes import ROUTES
 from transom.app import open_registry
+from transom.catalog import pipeline
 from transom.images.clock import now
 from transom.model.actor import Actor
 from transom.model.image import Image, Status, Visibility
@@ -254,6 +255,16 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
         return execute(self, query, *arguments, **options)
 
     monkeypatch.setattr(psycopg.Cursor, "execute", executed)
+    ask = pipeline._Channel.ask
+
+    def asked(self: Any, statement: Any, arguments: Any) -> Any:
+        answer = ask(self, statement, arguments)
+        if answer is not None:
+            _note(noted, statement.sql)
+        return answer
+
+    # Quick reads do not go through a cursor.
+    monkeypatch.setattr(pipeline._Channel, "ask", asked)
     for name in ("allows", "allows_image", "check_scope"):
         monkeypatch.setattr(Policy, name, _noting(noted, name, getattr(Policy, name)))
     return noted
