@@ -215,6 +215,8 @@ class ServerProcess:
         self.port = 0
         self.module = "transom"
         """What is run: the program, or one of the tests that changes it first."""
+        self.module_folders: list[Path] = []
+        """Where it finds further Python modules."""
         self._clients: list[Client] = []
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -450,8 +452,11 @@ class ServerProcess:
             for key, value in os.environ.items()
             if not key.startswith(("TRANSOM_", "OS_")) and not key.lower().endswith("_proxy")
         }
+        folders = list(self.module_folders)
         if self.module != "transom":
-            kept["PYTHONPATH"] = str(Path(__file__).parents[2])
+            folders.append(Path(__file__).parents[2])
+        if folders:
+            kept["PYTHONPATH"] = os.pathsep.join(map(str, folders))
         if "database" in self.config:
             # The commands of `run` take no configuration file here, so the address goes this way.
             kept["TRANSOM_DATABASE__URL"] = str(self.config["database"]["url"])
