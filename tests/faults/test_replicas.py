@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ from tests.support import postgres
 from tests.support.crowd import MIB, Crowd, Source, by_verb
 from tests.support.history import DONE, UNKNOWN, History, violations
 from tests.support.importing import ended, events, new_image, stage, start, tasks_of
-from tests.support.replicas import IMPORTS, Deployment, Replica, buckets
+from tests.support.replicas import IMPORTS, ROOT, Deployment, Replica, buckets
 from tests.support.resting import at_rest, check_store
 from tests.support.server import Client, told
 from tests.support.web import Web
@@ -40,8 +41,10 @@ SEED = int(os.environ.get("TRANSOM_TEST_KILLS_SEED", "20260211"))
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[Deployment]:
     """Three replicas that serve and two that work, on PostgreSQL and S3."""
+    # A copy: who works on the sources while this runs does not change what is started again.
+    source = shutil.copytree(ROOT / "src", tmp_path / "src")
     shared = buckets(database={"url": postgres.cluster().database()}, **IMPORTS)
-    with Deployment(tmp_path, shared) as running:
+    with Deployment(tmp_path, shared, source=source) as running:
         yield running
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -48,6 +49,9 @@ IMPORTS: Config = {
 }
 """What the clients of these tests import by, and from this machine."""
 
+SHIPPED = ROOT / "deploy/nginx/transom.conf"
+"""The balancer as operators get it; only its ports are others here."""
+
 _NGINX = """
 daemon off;
 pid {folder}/nginx.pid;
@@ -62,26 +66,8 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    upstream transom {{
-{servers}
-    }}
-    server {{
-        listen 127.0.0.1:{port};
-        client_max_body_size 0;
-        proxy_request_buffering off;
-        proxy_buffering off;
-        proxy_http_version 1.1;
-        proxy_connect_timeout 2s;
-        proxy_read_timeout 600s;
-        proxy_send_timeout 600s;
-        location / {{
-            proxy_pass http://transom;
-            proxy_set_header Host $http_host;
-            proxy_set_header X-Forwarded-Proto $scheme;
-            proxy_set_header X-Forwarded-Host $http_host;
-            add_header X-Served-By $upstream_addr always;
-        }}
-    }}
+    add_header X-Served-By $upstream_addr always;
+{shipped}
 }}
 """
 
@@ -131,12 +117,18 @@ class Nginx:
 
     def text(self) -> str:
         """Its configuration."""
-        # A dead replica is asked again after a second, so that it is used soon after its restart.
-        servers = "\n".join(
-            f"        server 127.0.0.1:{port} max_fails=1 fail_timeout=1s;" for port in self.ports
+        shipped = SHIPPED.read_text()
+        servers = re.findall(r"^ *server 127\.0\.0\.1:\d+(.*)$", shipped, re.MULTILINE)
+        assert servers, "the shipped configuration names no replicas"
+        names = "\n".join(f"    server 127.0.0.1:{port}{servers[0]}" for port in self.ports)
+        shipped = re.sub(
+            r"(^ *server 127\.0\.0\.1:\d+.*\n)+", f"{names}\n", shipped, flags=re.MULTILINE
+        )
+        shipped = re.sub(
+            r"^( *listen) .*;$", rf"\1 127.0.0.1:{self.port};", shipped, flags=re.MULTILINE
         )
         user = f"user {pwd.getpwuid(os.geteuid()).pw_name};" if os.geteuid() == 0 else ""
-        return _NGINX.format(folder=self.folder, servers=servers, port=self.port, user=user)
+        return _NGINX.format(folder=self.folder, shipped=shipped, user=user)
 
     def log(self) -> str:
         """What it complained of."""

@@ -23,6 +23,7 @@ from transom.stores.store import Store, Writer
 
 _log = structlog.get_logger(__name__)
 
+PAUSE_SECONDS = 0.5
 PAUSE_SECONDS_MAX = 10.0
 """Longest pause before a catalog that is away is asked again."""
 _undoing: set[asyncio.Task[None]] = set()
@@ -166,7 +167,7 @@ async def undo_intake(
 async def _undo_later(
     registry: Registry, store: Store, image_id: str, key: str, refused: str
 ) -> None:
-    pause = 0.5
+    pause = PAUSE_SECONDS
     while True:
         await asyncio.sleep(pause)
         try:
