@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from bench.growth.capture import Capture, Done
@@ -23,12 +24,14 @@ class Measured:
     rows: int
     """The most rows that PostgreSQL's scans have read for it."""
     plans: list[tuple[str, ...]] = field(default_factory=list)
-    """The plans of the last run."""
+    """Every plan that was met, each once, in order of the alphabet."""
 
 
-async def measure(url: str, count: int, repetitions: int) -> dict[str, Measured]:
-    """Every operation, so many times, on the catalog of `count` images at the URL, which is left as
-    it was found."""
+async def measure(
+    url: str, count: int, repetitions: int, operations: Collection[str] | None = None
+) -> dict[str, Measured]:
+    """Every operation, or those that are named, so many times, on the catalog of `count` images at
+    the URL, which is left as it was found."""
     catalog = Catalog(Engine(url, pool_size=1, write_pool_size=1))
     capture = Capture(catalog)
     world = World(catalog, count)
@@ -37,10 +40,15 @@ async def measure(url: str, count: int, repetitions: int) -> dict[str, Measured]
         clear(catalog, world.owner)
         await catalog.processes.join("growth", host="here", pid=1, started="1")
         capture.take()
-        for operations, times in ((READS, repetitions), (WRITES, repetitions)):
+        for kind in (READS, WRITES):
+            chosen = {
+                name: operation
+                for name, operation in kind.items()
+                if operations is None or name in operations
+            }
             # Plans are made, and counts are taken, at the first time.
-            for turn in range(times + 1):
-                for name, operation in operations.items():
+            for turn in range(repetitions + 1):
+                for name, operation in chosen.items():
                     outcome = await _run(world, capture, operation)
                     if turn:
                         found.setdefault(name, []).append(outcome)
@@ -52,7 +60,7 @@ async def measure(url: str, count: int, repetitions: int) -> dict[str, Measured]
             work=statistics.median(done.work for _, done in outcomes),
             milliseconds=statistics.median(ms for ms, _ in outcomes),
             rows=max(done.rows for _, done in outcomes),
-            plans=outcomes[-1][1].plans,
+            plans=sorted({plan for _, done in outcomes for plan in done.plans}),
         )
         for name, outcomes in found.items()
     }
