@@ -213,7 +213,11 @@ class StoreSettings(Group, frozen=True):
     """One store: `[stores.NAME]`."""
 
     driver: Annotated[
-        str, doc("`file`, `memory`, or `http` (read-only: locations on web servers).")
+        str,
+        doc(
+            "`file`, `s3`, `gcs`, `azure`, `glance_store` (Ceph RBD, Swift, Cinder), `memory`, or "
+            "`http` (read-only: locations on web servers). Each has a page with its own keys."
+        ),
     ] = "file"
     path: Annotated[str, doc("Folder of a file store. `<data>` stands for the data folder.")] = ""
     description: Annotated[str, doc("Shown to users who discover stores.")] = ""

@@ -28,7 +28,8 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     local_paths: bool = False
     """`local_path` gives a path that this process can open."""
     lists: bool = True
-    """`list` and `list_partial` tell all that is there."""
+    """`list` tells all complete objects, and `list_partial`, where writers can be re-opened, all
+    others."""
     shared: bool = True
     """Other processes see the same objects."""
     exclusive: bool = True
@@ -84,7 +85,8 @@ class Writer(Protocol):
         ...
 
     async def flush(self) -> int:
-        """Make what was written survive a crash as far as the store can; give that offset (bytes)."""
+        """Make what was written survive a crash as far as the store can; give that offset (bytes): 0
+        where writers cannot be re-opened."""
         ...
 
     async def commit(self) -> Stored:
@@ -96,7 +98,8 @@ class Writer(Protocol):
         ...
 
     async def detach(self) -> None:
-        """Let go without cancelling: the partial object stays for `reopen` by its token."""
+        """Let go without cancelling: the partial object stays for `reopen` by its token. Where
+        writers cannot be re-opened, the same as `cancel`."""
         ...
 
     async def __aenter__(self) -> Self: ...
@@ -166,7 +169,8 @@ class Store(Protocol):
         ...
 
     def list_partial(self) -> AsyncIterator[Entry]:
-        """All partial objects, with their tokens, in no order."""
+        """All partial objects, with their tokens, in no order. Where writers cannot be re-opened,
+        those that the store can see; what it cannot, its server has to clean up."""
         ...
 
     def properties(self) -> dict[str, object]:
