@@ -77,6 +77,7 @@ class Face:
         self._meter = Meter() if settings.metrics.bind else None
         self._remembered = IDENTITY_REMEMBERED.at()
         HTTP_RUNNING.watch(lambda: len(self._running))
+        HTTP_DRAINING.at().set(0)
         self.lifespan: Lifespan | None = None
         self._paths = Paths(routes)
         self._own: dict[str, FaceName] = {
