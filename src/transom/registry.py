@@ -45,3 +45,5 @@ class Registry:
     """Set when the process is about to end and wants no new requests."""
     cache_waits: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when an image was asked for that the cache of this node is to fetch."""
+    looks: dict[str, asyncio.Future[None]] = field(default_factory=dict)
+    """Looks at whether a part answers that are under way, for `/readyz`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from transom.api.call import Call, json_response
 from transom.errors import TransomError
 from transom.imports import enabled_methods
+from transom.registry import Registry
 from transom.settings import Settings
 from transom.stores import StoreFacts
 
@@ -64,25 +65,35 @@ async def health(call: Call) -> Response:
 async def readiness(call: Call) -> Response:
     """`GET /readyz`: 200 when the database and the default store answer, else 503 and why; 503 too
     while the process drains."""
-    if call.registry.draining.is_set():
+    registry = call.registry
+    if registry.draining.is_set():
         return json_response({"process": "it is ending; send requests elsewhere"}, 503)
     catalog, stores = await asyncio.gather(
-        _state(call.registry.catalog.check()), _state(call.registry.stores.check())
+        _state(registry, "catalog", registry.catalog.check),
+        _state(registry, "stores", registry.stores.check),
     )
     is_ready = catalog == stores == "ok"
     return json_response({"catalog": catalog, "stores": stores}, 200 if is_ready else 503)
 
 
-async def _state(check: Awaitable[None]) -> str:
+async def _state(
+    registry: Registry, part: str, check: Callable[[], Coroutine[Any, Any, None]]
+) -> str:
     """`ok`, or what is wrong."""
-    try:
-        async with asyncio.timeout(READY_SECONDS):
-            await check
-    except TransomError as failure:
-        return str(failure)
-    except TimeoutError:
+    # A disk that hangs does not let go of who asks it, not even if he gives up: so all that ask
+    # while one look lasts share it, and each waits as long as he likes.
+    look = registry.looks.get(part)
+    if look is None or look.done():
+        look = registry.looks[part] = asyncio.ensure_future(check())
+    await asyncio.wait([look], timeout=READY_SECONDS)
+    if not look.done():
         return f"no answer within {READY_SECONDS:g} seconds"
-    return "ok"
+    failure = look.exception()
+    if failure is None:
+        return "ok"
+    if isinstance(failure, TransomError):
+        return str(failure)
+    raise failure
 
 
 async def usage_info(call: Call) -> Response:

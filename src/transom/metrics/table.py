@@ -94,7 +94,7 @@ CATALOG_ERRORS = Counter(
 # --- stores
 STORE_DURATION = Histogram(
     "transom_store_operation_duration_seconds",
-    "Time of one operation on a store: `open` (the first byte of a read), `read` (a piece), `write` (a piece), `flush`, `commit`, `cancel`, `reopen`, `stat`, `find`, `delete`, `check`.",
+    "Time of one operation on a store: `open` (the first byte of a read), `read` (a piece), `create` (an object to be written), `write` (a piece), `flush`, `commit`, `leave` (what was not committed), `cancel`, `reopen`, `stat`, `find`, `delete`, `check`.",
     "store",
     "operation",
     bounds=_SHORT,

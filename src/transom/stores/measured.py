@@ -203,7 +203,8 @@ class _MeasuredWriter:
             await self._writer.detach()
 
     async def __aenter__(self) -> Self:
-        await self._writer.__aenter__()
+        with self._meter.observe("create"):
+            await self._writer.__aenter__()
         return self
 
     async def __aexit__(
@@ -212,7 +213,9 @@ class _MeasuredWriter:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._writer.__aexit__(exc_type, exc, traceback)
+        # Nothing to do after a commit, and then it takes no time.
+        with self._meter.measure("leave"):
+            await self._writer.__aexit__(exc_type, exc, traceback)
 
 
 class _MeasuredReader:
