@@ -14,7 +14,7 @@ from transom.api.call import Call, empty_response
 from transom.api.ranges import Span, is_unchanged, requested_span
 from transom.errors import IncompleteUpload, InvalidHeader, WrongContentType
 from transom.images.caching import open_through_cache
-from transom.images.download import find_data, preferred_stores, tell_sent
+from transom.images.download import find_data, link_to_data, preferred_stores, tell_sent
 from transom.images.upload import upload
 from transom.model.image import Image
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from transom.stores.store import Reader
 
 OCTETS = "application/octet-stream"
+_OUR_CONDITIONS = ("if-match", "if-none-match", "if-range", "content-range")
+"""Headers that speak of our ETag, or a language that other servers do not."""
 Teller = Callable[[int], Awaitable[None]]
 """Is told how many bytes of a download went out."""
 
@@ -102,6 +104,11 @@ async def data_download(call: Call) -> Response:
     headers["content-length"] = str(span.length)
     if is_head:
         return Response(None, status, headers, OCTETS)
+    if not any(name in call.request.headers for name in _OUR_CONDITIONS):
+        link = await link_to_data(call.registry, image, prefer=prefer)
+        if link is not None:
+            # Who is sent there gets the range from there: the client repeats its headers.
+            return Response(None, 307, {"location": link, "cache-control": "no-store"})
     reader = await open_through_cache(
         call.registry, image, offset=span.first, length=span.length, prefer=prefer
     )

@@ -342,7 +342,7 @@ def _success(route: Route, status: int, schemas: _Schemas) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if names:
         answer["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
-    carries_body = status not in (204, 304) and route.method != "HEAD"
+    carries_body = status not in (204, 304, 307) and route.method != "HEAD"
     if route.answer is not None and carries_body:
         answer["content"] = {route.answer_type: {"schema": schemas.of(route.answer)}}
     return answer
@@ -353,7 +353,10 @@ def _headers_of(route: Route, status: int) -> list[str]:
         () if status == HTTPStatus.NO_CONTENT and route.success != status else route.answer_headers
     )
     names = [
-        name for name in own if name != "content-range" or status == HTTPStatus.PARTIAL_CONTENT
+        name
+        for name in own
+        if (name != "content-range" or status == HTTPStatus.PARTIAL_CONTENT)
+        and (name != "location" or status not in (200, 206, 304))
     ]
     return names if route.face == "service" else [*names, "x-openstack-request-id"]
 

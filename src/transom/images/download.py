@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from typing import Self
+from typing import Self, cast
 
 import structlog
 
@@ -21,7 +21,7 @@ from transom.model.actor import Actor
 from transom.model.image import Image, Location, Status
 from transom.registry import Registry
 from transom.stores.proven import ProvenReader
-from transom.stores.store import KeyMissing, Reader, Store
+from transom.stores.store import KeyMissing, LinkingStore, Reader, Store
 
 _log = structlog.get_logger(__name__)
 
@@ -109,6 +109,26 @@ async def open_data(
     if failure is None:
         raise refusal or DataNotFound(image.id)
     raise StoreUnavailable("all", "no location of the image can be read") from failure
+
+
+async def link_to_data(
+    registry: Registry, image: Image, *, prefer: Sequence[str] = ()
+) -> str | None:
+    """A URL at which whoever has it can read the image's bytes for a short time, from the store that
+    `open_data` would try first; None when that store gives out none, or cannot now. With a cache
+    reads go through it, so there is none either. Decision 112."""
+    if registry.cache is not None or not image.size:
+        return None
+    for location in _in_order(registry, image, prefer)[:1]:
+        try:
+            store = registry.stores.get(location.store)
+            if store.features.links:
+                return await cast("LinkingStore", store).link(location.key)
+        except KeyMissing:
+            _log.error("image.data_missing", image_id=image.id, store=location.store)
+        except TransomError as error:
+            _log.warning("image.store_failed", image_id=image.id, reason=str(error))
+    return None
 
 
 async def _proven(

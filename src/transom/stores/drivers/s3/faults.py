@@ -107,13 +107,13 @@ def explained(store: str, error: BaseException, operation: str, *, where: str = 
             f"its bucket lies in another region; an operator has to correct stores.{store}.region",
         )
     if code in _NOT_PERMITTED or status in (401, 403):
+        # The answer to a HEAD does not say what is wrong.
+        wrong = "what its credentials are allowed to do"
+        wrong = wrong if code in _NOT_PERMITTED else f"its credentials, or {wrong}"
+        refusal = f"its server answers {code}; an operator has to correct {wrong}"
         if operation.startswith(("delete", "abort")):
-            return StoreRefused(
-                store, f"{code}; an operator has to mend what its credentials are allowed to do"
-            )
-        return StoreUnavailable(
-            store, f"{code}; an operator has to mend what its credentials are allowed to do"
-        )
+            return StoreRefused(store, refusal)
+        return StoreUnavailable(store, refusal)
     if passes(error):
         return StoreUnavailable(store, f"its server answers {reason}")
     return StoreFailed(store, f"its server answers {reason}; look for it in the server's log")

@@ -13,6 +13,8 @@ OBJECT_BYTES_MAX = 5 * 1024**4
 """No S3 server takes a larger object in parts of 5 GiB and less."""
 _EVEN_PARTS = 500
 """So many parts of the configured size, before they grow: 4 GiB of 8 MiB each."""
+_HINTED_PARTS = 7_500
+"""So many parts for what is hinted at; the others are for a hint that was too small."""
 _RUNNING_BYTES_MAX = 64 * MIB
 """While more than this is on its way, each writer of the store has to wait for its own part before it
 fills another. One part is always allowed, so neither slow clients nor a server that hangs can stop the
@@ -31,9 +33,8 @@ def part_size(
     that nobody knows the length of.
     """
     if offset < size_hint:
-        needed = -(-size_hint // (PARTS_MAX - 1))
+        needed = -(-size_hint // _HINTED_PARTS)
     else:
-        # Of a hint that was too small, or none.
         grown = max(0, number - _EVEN_PARTS)
         steps = PARTS_MAX - _EVEN_PARTS
         needed = -(-2 * size_bytes_max * grown // (steps * steps))
