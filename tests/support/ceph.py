@@ -31,9 +31,10 @@ import traceback
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 from tests.support.server import free_port
@@ -210,11 +211,12 @@ def gateway() -> Gateway:
 
 
 @contextlib.contextmanager
-def own_gateway() -> Iterator[Gateway]:
-    """A further gateway to the same buckets, for tests that pause or kill it; its user is new."""
+def own_gateway(**options: str) -> Iterator[Gateway]:
+    """A further gateway to the same buckets, for tests that pause or kill it, or want other options
+    (with underscores, as `rgw_enable_apis`); its user is new."""
     gateway()
     folder = _shared()
-    process, made = _start_gateway(folder, f"own{os.getpid()}-{next(_serial)}")
+    process, made = _start_gateway(folder, f"own{os.getpid()}-{next(_serial)}", options)
     try:
         yield made
     finally:
@@ -375,7 +377,11 @@ def _start_node(folder: Path, running: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _start_gateway(
-    folder: Path, name: str, *, dies_with_parent: bool = False
+    folder: Path,
+    name: str,
+    options: Mapping[str, str] = MappingProxyType({}),
+    *,
+    dies_with_parent: bool = False,
 ) -> tuple[subprocess.Popen[bytes], Gateway]:
     made = Node(folder, "")
     certificate, key = folder / "gateway.pem", folder / "gateway.key"
@@ -400,6 +406,7 @@ def _start_gateway(
         f"--rgw-frontends=beast endpoint=127.0.0.1:{port} ssl_endpoint=127.0.0.1:{tls_port} "
         f"ssl_certificate={certificate} ssl_private_key={key}",
         f"--pid-file={folder}/run/rgw-{name}.pid",
+        *(f"--{key.replace('_', '-')}={value}" for key, value in options.items()),
         dies_with_parent=dies_with_parent,
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}"

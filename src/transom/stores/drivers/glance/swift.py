@@ -97,12 +97,14 @@ class SwiftBackend:
 
     def delete(self, url: str) -> None:
         """See the contract."""
+        location, connection = self.reach(url)
         try:
-            self._library.driver().delete(self._library.location(url))
+            # With a connection of its own the driver would log in again, and look elsewhere for the
+            # endpoint than it does when it writes.
+            self._library.driver().delete(self._library.location(url), connection=connection)
         except Exception as error:
-            if self.trouble(error) is not Trouble.MISSING:
+            if self.trouble(error) is not Trouble.MISSING and not named(error, ("NotFound",)):
                 raise
-            location, connection = self.reach(url)
             for each in self._entries(connection, location.container, f"{location.obj}-"):
                 if _base(each["name"]) == location.obj:
                     connection.delete_object(location.container, each["name"])
