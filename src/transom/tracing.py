@@ -122,6 +122,14 @@ def call_span(
         yield opened
 
 
+def pass_on(headers: MutableMapping[str, str]) -> None:
+    """Add the `traceparent` of the span that is open here to the headers of a request."""
+    if _tracer is not None:
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        TraceContextTextMapPropagator().inject(headers)
+
+
 def fail(failed: Span) -> None:
     """Mark a span as failed."""
     from opentelemetry.trace import StatusCode

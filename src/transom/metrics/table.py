@@ -111,6 +111,11 @@ STORE_ERRORS = Counter(
     "operation",
     "kind",
 )
+STORE_RETRIES = Counter(
+    "transom_store_retries_total",
+    "Requests to a store's server that were repeated, because they failed or got no answer.",
+    "store",
+)
 STORE_READ = Counter("transom_store_read_bytes_total", "Bytes that a store gave.", "store")
 STORE_WRITTEN = Counter("transom_store_written_bytes_total", "Bytes that a store took.", "store")
 

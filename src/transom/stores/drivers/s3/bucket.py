@@ -16,7 +16,9 @@ import structlog
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
+from transom import tracing
 from transom.errors import StoreFailed, TransomError
+from transom.metrics.table import STORE_RETRIES
 from transom.stores.drivers.s3.faults import (
     GONE,
     NO_UPLOAD,
@@ -127,6 +129,7 @@ class Bucket:
                 if is_last or not passes(error):
                     raise self.explained(error, operation) from error
                 self.repeats += 1
+                STORE_RETRIES.at(self.name).add()
                 _log.info(
                     "store.s3_repeated",
                     store=self.name,
@@ -323,7 +326,15 @@ class Bucket:
                 connector_args={"keepalive_timeout": _IDLE_SECONDS},
             ),
         )
-        return await self._open.enter_async_context(client)
+        connected = await self._open.enter_async_context(client)
+        if tracing.is_on():
+            connected.meta.events.register("before-send.s3", _pass_on)
+        return connected
+
+
+def _pass_on(request: Any, **_: Any) -> None:
+    """Tell the server which trace its request belongs to. Not signed: proxies may go on with it."""
+    tracing.pass_on(request.headers)
 
 
 @functools.cache
