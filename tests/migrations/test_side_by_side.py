@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tests.support.catalogs import DIALECTS, an_image, empty_url
-from transom.catalog import Catalog, migrations
+from transom.catalog import Catalog, checkup, migrations
 from transom.catalog.engine import Engine
 from transom.errors import ConfigurationError
 
@@ -133,6 +133,8 @@ async def test_a_database_that_is_ahead_is_served(engine: Engine) -> None:
     catalog.upgrade()
     assert catalog.current_revision() == newer
     assert migrations.serves(newer)
+    (ailment,) = checkup.examine(engine)
+    assert ailment.says.endswith("a newer release made it; check it with that one")
     there = an_image()
     await catalog.images.create(there)
     assert await catalog.images.get(there.id, seen_by=None) == there

@@ -47,10 +47,12 @@ def _look(connection: Connection, is_quick: bool) -> Iterator[Ailment]:
         )
         return
     if revision != head:
+        advice = "run `transom db upgrade`"
+        if revision not in migrations.revisions():
+            advice = "a newer release made it; check it with that one"
         yield Ailment(
             question="revision",
-            says=f"the schema is at revision {revision}, this release at {head}: "
-            "run `transom db upgrade`",
+            says=f"the schema is at revision {revision}, this release at {head}: {advice}",
         )
     else:
         for says in drift.differences(connection):
