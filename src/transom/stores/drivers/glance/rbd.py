@@ -14,6 +14,7 @@ import copy
 import datetime as dt
 import errno
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any, ClassVar
 from urllib.parse import quote, unquote
@@ -55,6 +56,7 @@ class RbdBackend:
         self._rbd = rbd
         self._lock = threading.Lock()
         self._client: Any = None
+        self._sources: weakref.WeakSet[RbdSource] = weakref.WeakSet()
         self._fsid = ""
         if library.option("rados_connect_timeout") < 0:
             library.conf.set_override("rados_connect_timeout", CONNECT_SECONDS, group=library.name)
@@ -100,7 +102,9 @@ class RbdBackend:
         except BaseException:
             ioctx.close()
             raise
-        return RbdSource(self._rados, ioctx, image, name, snapshot)
+        source = RbdSource(self._rados, ioctx, image, name, snapshot)
+        self._sources.add(source)
+        return source
 
     def stat(self, url: str) -> Found:
         """See the contract."""
@@ -177,8 +181,14 @@ class RbdBackend:
         return None
 
     def close(self) -> None:
-        """Let go of the connection; the last one who uses it ends it."""
-        self._forget()
+        """Close what is still open, and end the connection: one that the end of the process finds
+        open can take the process down with it."""
+        for source in list(self._sources):
+            source.close()
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.shutdown()
 
     # --- the connection ---
 
