@@ -345,5 +345,5 @@ def test_no_acknowledged_image_is_lost_or_torn_whoever_is_killed(
             f"{len(end.statuses)} images left, {len(found)} violations\n{by_verb(history.calls)}"
         )
     assert not found, "\n".join([*(each[:600] for each in found[:12]), cloud.log_ends(1500)])
-    assert kills >= KILLS_SECONDS / 6
-    assert history.count(DONE) > 5 * KILLS_SECONDS, "too little was done to tell anything"
+    assert kills >= KILLS_SECONDS / 12
+    assert history.count(DONE) > 3 * KILLS_SECONDS, "too little was done to tell anything"
