@@ -201,6 +201,8 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing(
 def test_an_import_outlives_the_process_that_was_killed_in_it(
     remote: Remote, tmp_path: Path
 ) -> None:
+    if remote.driver == "azure":
+        pytest.skip("the same code as for gcs, on a slower server")
     data = DATA * 3
     server = served(tmp_path, remote)
     server.module = "tests.support.hasty"
