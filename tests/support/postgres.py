@@ -35,6 +35,9 @@ _SETTINGS = {
     "autovacuum": "off",
 }
 
+_PREFIX = "transom-postgres-"
+_OWNER = "owner"
+"""A file in the folder of each cluster: whose it is."""
 _DROPPED_TOGETHER = 12
 """Databases of tests that are over go so many at a time: each by itself would cost every test."""
 
@@ -53,9 +56,11 @@ class Cluster:
     @classmethod
     def start(cls) -> Cluster:
         """A new, empty cluster, which is removed when the process ends."""
-        folder = Path(tempfile.mkdtemp(prefix="transom-postgres-"))
+        _remove_leftovers()
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         cluster = cls(folder, _binaries())
         atexit.register(cluster.remove)
+        (folder / _OWNER).write_text(str(os.getpid()))
         if cluster._user is not None:
             shutil.chown(folder, cluster._user)
         cluster._run(
@@ -168,6 +173,17 @@ def end_of_test() -> None:
 def binary(name: str) -> Path:
     """A program of the installed PostgreSQL."""
     return _binaries() / name
+
+
+def _remove_leftovers() -> None:
+    """Remove the clusters of test processes that were killed before they could do it."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        try:
+            pid = int((folder / _OWNER).read_text())
+        except (OSError, ValueError):
+            continue
+        if not Path(f"/proc/{pid}").exists():
+            Cluster(folder, _binaries()).remove()
 
 
 def _binaries() -> Path:
