@@ -7,7 +7,7 @@ import asyncio
 import os
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -20,6 +20,7 @@ from transom.stores.drivers.s3 import S3Store
 from transom.stores.drivers.s3 import bucket as bucket_module
 from transom.stores.drivers.s3.options import MIB, read_options
 from transom.stores.drivers.s3.parts import PARTS_MAX, Memory, part_size
+from transom.stores.measured import MeasuredStore
 from transom.stores.store import KeyMissing, LinkingStore
 
 GIB = 1024 * MIB
@@ -369,6 +370,8 @@ async def test_a_link_gives_the_object_and_its_ranges_without_further_proof(tmp_
     await put(store, "key", data)
     link = await linking.link("key")
     assert ceph.gateway().secret_key not in link
+    measured = cast("LinkingStore", MeasuredStore(store))
+    assert (await measured.link("key")).startswith(link.partition("?")[0] + "?")
 
     def fetch(**headers: str) -> tuple[int, bytes]:
         with urllib.request.urlopen(urllib.request.Request(link, headers=headers)) as answer:

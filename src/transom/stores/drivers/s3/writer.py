@@ -28,7 +28,7 @@ _OCTETS = "application/octet-stream"
 _OFFSET = "offset"
 """Where in the object a tail begins, among its metadata."""
 _PATIENCE_SECONDS = 10.0
-"""How long the end of a cancelled request is waited for."""
+"""How long the end of a cancelled request is waited for, and cleaning up may take."""
 _TAG = re.compile(r'"?([0-9a-f]{32})"?')
 _TAG_OF_PARTS = re.compile(r'"[0-9a-f]{32}-[0-9]+"')
 _OTHER_PARTS = ("InvalidPart", "InvalidPartOrder", "EntityTooSmall")
@@ -213,14 +213,17 @@ class S3Writer:
         bucket = self._bucket
         await self._stop()
         try:
-            if self._has_upload:
-                await bucket.abort_uploads(self._key)
-            if self._has_tail:
-                await bucket.remove(bucket.tail(self._key))
-            if self._has_object:
-                await bucket.remove(bucket.path(self._key))
-        except TransomError as error:
-            _log.warning("store.partial_left", store=bucket.name, key=self._key, reason=str(error))
+            # Somebody waits for the answer; what is left is listed as partial.
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                if self._has_upload:
+                    await bucket.abort_uploads(self._key)
+                if self._has_tail:
+                    await bucket.remove(bucket.tail(self._key))
+                if self._has_object:
+                    await bucket.remove(bucket.path(self._key))
+        except (TransomError, TimeoutError) as error:
+            reason = str(error) or "the server does not answer"
+            _log.warning("store.partial_left", store=bucket.name, key=self._key, reason=reason)
 
     async def _stop(self) -> None:
         """End what is on its way."""
