@@ -883,6 +883,33 @@ async def test_a_duplicate_is_no_image_more(catalog: Catalog) -> None:
     await catalog.images.create(an_image(), limit=CountLimit("image_count_total", 2))
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_data_that_cannot_be_removed_now_is_remembered_and_the_image_is_queued(
+    catalog: Catalog, is_gone: bool
+) -> None:
+    mine = await uploading(catalog)
+    if is_gone:
+        await catalog.images.delete(mine.id, now=NOON, delayed=False)
+    assert await catalog.images.abandon_intake(mine.id, "key", left_in="main") is not is_gone
+    assert await catalog.intakes.of_dead(["process"]) == []
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=1)
+    [(image_id, left)] = await catalog.images.doomed(9, later, scrub_after_seconds=0)
+    assert (image_id, left.store, left.key) == (mine.id, "main", "key")
+    if not is_gone:
+        queued = await catalog.images.get(mine.id, seen_by=None)
+        assert (queued.status, queued.locations) == (Status.QUEUED, ())
+        # The next attempt has nothing to do with it, and cannot be undone by it.
+        await catalog.images.begin_intake(
+            mine.id, kind="saving", store="main", key="next", token="t", process_id="p"
+        )
+        whole = await finished(catalog, mine, "next")
+        assert [each.key for each in whole.locations] == ["next"]
+    await catalog.images.data_removed(mine.id, "key")
+    assert await catalog.images.doomed(9, later, scrub_after_seconds=0) == []
+    if not is_gone:
+        assert await catalog.images.get(mine.id, seen_by=None) == whole
+
+
 @pytest.mark.parametrize("kind", ["saving", "uploading"])
 async def test_fifty_intakes_at_once_fill_the_limit_and_give_back_what_is_cancelled(
     catalog: Catalog, kind: Literal["saving", "uploading"]

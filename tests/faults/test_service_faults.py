@@ -1,8 +1,10 @@
-"""A running service whose disk is full, read-only, slow or hangs, and whose clock is set: what its
-callers are told, what still works, what the metrics show, and that nothing is lost."""
+"""A running service whose disk is full, read-only, slow or hangs, whose PostgreSQL, S3 or Keystone is
+away, and whose clock is set: what its callers are told, what still works, what the metrics show, and
+that nothing is lost. docs/explanation/faults.md tells it to operators."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import threading
@@ -17,6 +19,10 @@ import httpx
 import pytest
 
 from tests.api.checks import queued, wait_for_status
+from tests.faults.fake_keystone import PASSWORD, USER, FakeKeystone
+from tests.support import ceph, s3
+from tests.support.faulty import Act, FaultyServer, refuse, stall_answer
+from tests.support.postgres import Cluster
 from tests.support.scraping import Metrics, with_metrics
 from tests.support.server import Client, Config, ServerProcess, free_port, merged, told
 from tests.support.slow_disk import SlowDisk
@@ -384,6 +390,108 @@ def test_a_disk_that_hangs_holds_up_its_own_clients_and_nobody_else(
         until = time.monotonic() + 15
         while service.ready().status_code != 200:
             assert time.monotonic() < until, "it never became ready again"
+
+
+# --- other servers ------------------------------------------------------------------------------------
+
+
+def test_a_postgresql_that_is_away_is_told_counted_and_found_again(tmp_path: Path) -> None:
+    cluster = Cluster.start()
+    try:
+        url = cluster.database()
+        database = {"database": {"url": url, "outage_seconds": 0.2}}
+        with serving(tmp_path / "service", database) as service:
+            demo = service.demo
+            kept = active(demo, b"kept")
+            cluster.down()
+            for answer in (
+                demo.get("/v2/images"),
+                demo.post("/v2/images", json={}),
+                demo.get(f"/v2/images/{kept}/file"),
+            ):
+                assert answer.status_code == 503, told(answer)
+                assert int(answer.headers["Retry-After"]) > 0
+            assert service.ready().status_code == 503
+            service.metrics.wait_for(lambda value: value > 0, CATALOG_ERRORS, kind="connection")
+            cluster.up()
+            until = time.monotonic() + 20
+            while demo.post("/v2/images", json={}).status_code != 201:
+                assert time.monotonic() < until, "it is never used again"
+                time.sleep(0.1)
+            assert demo.get(f"/v2/images/{kept}/file").content == b"kept"
+            assert service.ready().status_code == 200
+            service.metrics.wait_for(lambda value: value > 0, "transom_catalog_reconnections_total")
+    finally:
+        cluster.remove()
+
+
+@pytest.mark.parametrize(
+    "fault", [refuse(500, "InternalError"), stall_answer()], ids=["refuses", "stalls"]
+)
+def test_an_s3_that_refuses_or_stalls_is_told_counted_and_over_when_it_is(
+    tmp_path: Path, fault: Act
+) -> None:
+    with FaultyServer(ceph.gateway().url) as proxy:
+        main = s3.options(
+            endpoint_url=proxy.url,
+            prefix=s3.prefix_of(tmp_path),
+            timeout_seconds=0.7,
+            retries_max=2,
+        )
+        with serving(
+            tmp_path / "service", {"stores": {"main": {"driver": "s3", **main}}}
+        ) as service:
+            demo = service.demo
+            kept = active(demo, b"kept")
+            image_id = queued(demo)
+            proxy.add(fault)
+            answer = demo.put_data(image_id, b"x" * 100_000)
+            assert answer.status_code == 503, told(answer)
+            assert demo.show(image_id)["status"] == "queued"
+            broken = demo.get(f"/v2/images/{kept}/file")
+            assert broken.status_code == 503, told(broken)
+            assert service.ready().status_code == 503
+            # What needs no store goes on.
+            assert demo.create(name="fresh")["status"] == "queued"
+            service.metrics.wait_for(
+                lambda value: value > 1, ERRORS, store="main", kind="unavailable"
+            )
+            proxy.clear()
+            assert demo.get(f"/v2/images/{kept}/file").content == b"kept"
+            demo.upload(image_id, b"x" * 100_000)
+            assert service.ready().status_code == 200
+            # What could not be removed then goes with a sweep.
+            mended = "transom_sweep_mended_total"
+            service.metrics.wait_for(lambda value: value > 0, mended, seconds=60, kind="data")
+            assert len(s3.names_below(s3.prefix_of(tmp_path))) == 2
+
+
+async def test_a_keystone_that_is_away_is_told_counted_and_asked_again(tmp_path: Path) -> None:
+    async with FakeKeystone() as keystone:
+        named = {"auth_url": keystone.url, "username": USER, "password": PASSWORD}
+        config = {"identity": {"backend": "keystone", "keystone": named}}
+
+        def work() -> None:
+            with serving(tmp_path / "service", config) as service:
+                known = service.client("good-known", "known")
+                assert known.get("/v2/images").status_code == 200
+                assert service.metrics.value("transom_keystone_up") == 1
+                keystone.validate = "kept json 500"
+                new = service.client("good-new", "new")
+                answer = new.get("/v2/images")
+                assert answer.status_code == 503, told(answer)
+                assert known.get("/v2/images").status_code == 200
+                service.metrics.wait_for(lambda value: value == 0, "transom_keystone_up")
+                failed = "transom_keystone_request_duration_seconds_count"
+                assert service.metrics.value(failed, outcome="failed") > 0
+                keystone.validate = "well"
+                until = time.monotonic() + 20
+                while new.get("/v2/images").status_code != 200:
+                    assert time.monotonic() < until, "it is never asked again"
+                    time.sleep(0.1)
+                service.metrics.wait_for(lambda value: value == 1, "transom_keystone_up")
+
+        await asyncio.to_thread(work)
 
 
 # --- the clock ----------------------------------------------------------------------------------------

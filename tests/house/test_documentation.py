@@ -153,3 +153,23 @@ def test_every_decision_says_context_decision_and_consequences() -> None:
 def test_no_two_decisions_have_the_same_number() -> None:
     numbers = [path.name[:4] for path in (DOCS / "decisions").glob("[0-9]*.md")]
     assert sorted(numbers) == sorted(set(numbers))
+
+
+def test_what_is_said_of_faults_is_tested_and_measured() -> None:
+    """Each row of the table names a test that there is, and metrics that there are."""
+    page = (DOCS / "explanation/faults.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 10
+    tests = {
+        name
+        for path in (ROOT / "tests/faults").glob("test_*.py")
+        for name in re.findall(r"def (test_\w+)\(", path.read_text())
+    }
+    known = (DOCS / "reference/metrics.md").read_text()
+    for row in rows:
+        *_, shown, named = row.strip("| ").split(" | ")
+        assert named.strip("` ") in tests, named
+        metrics = re.findall(r"transom_\w+", shown)
+        assert metrics, f"{row} shows nowhere"
+        for metric in metrics:
+            assert f"`{metric}`" in known, metric

@@ -40,3 +40,11 @@ def options(**more: Any) -> dict[str, Any]:
 def settings(**more: Any) -> StoreSettings:
     """The settings of a store in the bucket."""
     return StoreSettings(driver="s3", options=options(**more))
+
+
+def names_below(prefix: str) -> list[str]:
+    """What is in the bucket below a prefix, uploads that were not completed included."""
+    client = ceph.gateway().client()
+    found = client.list_objects_v2(Bucket=bucket(), Prefix=prefix + "/").get("Contents", [])
+    open_ = client.list_multipart_uploads(Bucket=bucket(), Prefix=prefix + "/")
+    return [each["Key"] for each in (*found, *open_.get("Uploads", []))]

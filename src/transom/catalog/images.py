@@ -160,12 +160,13 @@ class Images:
             )
         )
 
-    async def abandon_intake(self, image_id: str, key: str) -> bool:
+    async def abandon_intake(self, image_id: str, key: str, *, left_in: str = "") -> bool:
         """Undo the intake with this key: the image is queued again, without anything that the
-        intake wrote. False, and nothing changes, when the intake is over or the image is gone; a
+        intake wrote. `left_in` names the store that does not let its data be removed now: the sweep
+        tries again. False, and the status stays, when the intake is over or the image is gone; a
         gone image only loses its intake row."""
         return await self._engine.write(
-            lambda connection: intakes.abandon(connection, image_id, key)
+            lambda connection: intakes.abandon(connection, image_id, key, left_in)
         )
 
     async def reserve(

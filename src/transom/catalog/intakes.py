@@ -173,19 +173,27 @@ def finish(
     return after
 
 
-def abandon(connection: Connection, image_id: str, key: str) -> bool:
-    """saving or uploading → queued, and the row goes."""
+def abandon(connection: Connection, image_id: str, key: str, left_in: str = "") -> bool:
+    """saving or uploading → queued, and the row goes; if the data is still in a store, a location
+    that is being removed remembers it."""
     image = locked(connection, image_id)
     found = connection.execute(
         sa.delete(intakes).where(intakes.c.image_id == image_id, intakes.c.key == key)
     )
     if image is None or found.rowcount == 0:
         return False
+    if left_in:
+        left = Location(store=left_in, key=key, url="", status="pending_delete")
+        row = location_row(image_id, 0, left, dt.datetime.now(dt.UTC))
+        # Nobody may have it back: it was never whole.
+        connection.execute(sa.insert(image_locations), {**row, "status": "removing"})
     if image.status not in (Status.SAVING, Status.UPLOADING):
         return False
     connection.execute(
         sa.delete(image_locations).where(
-            image_locations.c.image_id == image_id, image_locations.c.key == key
+            image_locations.c.image_id == image_id,
+            image_locations.c.key == key,
+            image_locations.c.status != "removing",
         )
     )
     kept = tuple(location for location in image.locations if location.key != key)

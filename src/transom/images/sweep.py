@@ -25,7 +25,7 @@ import structlog
 from transom.catalog.processes import Process
 from transom.errors import StoreUnavailable, TransomError, UnknownStore
 from transom.images.clock import now
-from transom.images.upload import queued_again
+from transom.images.upload import queued_again, removed_or_left
 from transom.metrics.table import SWEEP_MENDED
 from transom.registry import Registry
 
@@ -92,16 +92,15 @@ async def _sweep_intakes(registry: Registry) -> int:
         # first, and if it is the sweep, the process finds that it cannot finish any more.
         if not await catalog.intakes.disown(intake.image_id, intake.key):
             continue
+        image_id, left_in = intake.image_id, ""
         try:
-            await registry.stores.find(intake.store).delete(intake.key)
+            store = registry.stores.find(intake.store)
         except UnknownStore as error:
-            _log.warning("sweep.data_left", image_id=intake.image_id, reason=str(error))
-        except TransomError as error:
-            _log.warning("sweep.delayed", image_id=intake.image_id, reason=str(error))
-            continue
-        image_id = intake.image_id
+            _log.warning("sweep.data_left", image_id=image_id, reason=str(error))
+        else:
+            left_in = await removed_or_left(store, image_id, intake.key)
         with registry.events.telling(partial(queued_again, image_id)):
-            await catalog.images.abandon_intake(image_id, intake.key)
+            await catalog.images.abandon_intake(image_id, intake.key, left_in=left_in)
         SWEEP_MENDED.at("intake").add()
         _log.info("sweep.intake_undone", image_id=intake.image_id, store=intake.store)
         cleaned += 1

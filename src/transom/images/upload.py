@@ -185,16 +185,22 @@ async def _undo(registry: Registry, store: Store, image_id: str, key: str, refus
         _log.warning("image.finished_after_all", image_id=image_id, store=store.name)
         return
     # The object goes before the row that remembers it: a crash in between leaves the sweep a trace.
+    left_in = await removed_or_left(store, image_id, key)
+    with registry.events.telling(
+        lambda is_undone, look: told + queued_again(image_id, is_undone, look)
+    ):
+        await catalog.images.abandon_intake(image_id, key, left_in=left_in)
+
+
+async def removed_or_left(store: Store, image_id: str, key: str) -> str:
+    """Remove what an intake wrote; gives the name of the store if it does not let it go now: the
+    image need not wait for that."""
     try:
         await store.delete(key)
     except TransomError as error:
-        _log.warning("image.undo_delayed", image_id=image_id, reason=str(error))
-        await registry.events.tell(*told)
-    else:
-        with registry.events.telling(
-            lambda is_undone, look: told + queued_again(image_id, is_undone, look)
-        ):
-            await catalog.images.abandon_intake(image_id, key)
+        _log.warning("image.data_left", image_id=image_id, store=store.name, reason=str(error))
+        return store.name
+    return ""
 
 
 def queued_again(image_id: str, is_undone: object, look: Look) -> list[Notice]:
