@@ -15,9 +15,9 @@ import pytest
 
 from tests.conftest import configured
 from tests.support import postgres, seed
-from tests.support.catalogs import empty_url
+from tests.support.catalogs import DIALECTS, empty_url
 from tests.support.server import Client, ServerProcess, told
-from transom.catalog import Catalog
+from transom.catalog import Catalog, migrations
 from transom.catalog.bulk import load
 from transom.catalog.engine import Engine
 
@@ -238,6 +238,20 @@ def _listed(client: Client) -> list[dict[str, Any]]:
     assert answer.status_code == 200, told(answer)
     found: list[dict[str, Any]] = json.loads(answer.content)["images"]
     return found
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_an_older_catalog_is_brought_up_to_date(tmp_path: Path, dialect: str) -> None:
+    url = empty_url(dialect, tmp_path)
+    old = Engine(url)
+    old.exclusively(lambda connection: migrations.take_steps(connection, "0002"))
+    old.close()
+    server = ServerProcess(tmp_path / "server", {"database": {"url": url}})
+    server._write_config()
+    assert "is at revision 0002" in command(server, "check").stdout
+    done = command(server, "upgrade")
+    assert done.stdout == f"The schema is at revision {migrations.head()}.\n"
+    assert command(server, "check").returncode == 0
 
 
 def test_a_check_that_finds_something_ends_with_1(tmp_path: Path) -> None:

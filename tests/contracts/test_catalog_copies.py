@@ -381,6 +381,26 @@ def test_a_damaged_file_is_told(opened: Callable[[str], Engine], tmp_path: Path)
     assert "storage: " in told(opened(url))
 
 
+def test_who_may_not_make_temporary_tables_is_told(
+    opened: Callable[[str], Engine], tmp_path: Path
+) -> None:
+    engine = filled(opened(fresh_url("postgresql", tmp_path)))
+    change(
+        engine,
+        f"REVOKE TEMPORARY ON DATABASE {engine.url.database} FROM PUBLIC",
+        "CREATE ROLE looker LOGIN",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA public TO looker",
+        "GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO looker",
+    )
+    as_looker = opened(str(engine.url.update_query_dict({"user": "looker"})))
+    try:
+        (only,) = checkup.examine(as_looker)
+        assert only.question == "schema"
+        assert "GRANT TEMPORARY" in only.says
+    finally:
+        change(engine, "DROP OWNED BY looker", "DROP ROLE looker")
+
+
 def test_an_older_or_empty_database_is_told(
     opened: Callable[[str], Engine], tmp_path: Path
 ) -> None:

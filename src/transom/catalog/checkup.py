@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, DBAPIError
 
 from transom.catalog import drift, migrations
 from transom.catalog.copying import tables
@@ -19,6 +19,13 @@ from transom.catalog.engine import Engine
 
 LINES_MAX = 20
 """How many sentences one question may give."""
+
+_MAY_NOT_COMPARE = ("42501", "25006")
+"""SQLSTATEs of a lack of rights, and of a server that only reads."""
+_NOT_COMPARED = (
+    "it cannot be compared, because this needs temporary tables: ask the primary server, as the "
+    "database's owner or after GRANT TEMPORARY ON DATABASE"
+)
 
 Question = Literal["revision", "schema", "storage", "references", "numbers"]
 
@@ -55,8 +62,13 @@ def _look(connection: Connection, is_quick: bool) -> Iterator[Ailment]:
             says=f"the schema is at revision {revision}, this release at {head}: {advice}",
         )
     else:
-        for says in drift.differences(connection):
-            yield Ailment(question="schema", says=says)
+        try:
+            told = drift.differences(connection)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in _MAY_NOT_COMPARE:
+                raise
+            told = [_NOT_COMPARED]
+        yield from (Ailment(question="schema", says=says) for says in told)
     if connection.dialect.name == "sqlite":
         damages = [*_file(connection, is_quick)]
         yield from damages
