@@ -321,7 +321,17 @@ def guard(folder: Path) -> None:
     finally:
         for process in reversed(running):
             _stop(process)
+        _end_strays(folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_strays(folder: Path) -> None:
+    """End the gateways of tests whose process was killed: they are nobody's children any more."""
+    for file in (folder / "run").glob("own*.gateway"):
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(file.read_text())
+            if str(folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
 
 
 def _is_alone(users: IO[str]) -> bool:
@@ -409,6 +419,7 @@ def _start_gateway(
         *(f"--{key.replace('_', '-')}={value}" for key, value in options.items()),
         dies_with_parent=dies_with_parent,
     )  # fmt: skip
+    (folder / "run" / f"{name}.gateway").write_text(str(process.pid))
     url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + START_SECONDS
     while not _answers(url):
