@@ -109,15 +109,22 @@ def test_the_locks_hold_everything_that_the_project_asks_for() -> None:
     needed = _wanted(project["project"]["dependencies"] + groups["build"])
     assert needed <= set(serve), "run make lock"
     assert needed | _wanted(groups["test"] + groups["lint"]) <= set(dev), "run make lock"
+    extras = project["project"]["optional-dependencies"]
+    brought = _wanted(
+        [each for name in ("s3", "tracing", "notifications") for each in extras[name]]
+    )
+    assert needed | brought <= set(_locked("deploy")), "run make lock"
 
 
-def test_a_package_has_the_same_version_in_both_locks() -> None:
-    serve, dev = _locked("serve"), _locked("dev")
+def test_a_package_has_the_same_version_in_all_locks() -> None:
+    serve, dev, deploy = _locked("serve"), _locked("dev"), _locked("deploy")
     assert serve.items() <= dev.items()
+    assert serve.items() <= deploy.items()
+    assert deploy.items() <= dev.items()
 
 
 def test_every_locked_package_has_hashes() -> None:
-    for name in ("serve", "dev"):
+    for name in ("serve", "dev", "deploy"):
         entries = re.split(
             r"^(?=\S)", (ROOT / f"requirements/{name}.lock").read_text(), flags=re.MULTILINE
         )

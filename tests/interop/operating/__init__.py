@@ -1,0 +1,1 @@
+"""Operating Transom: what deploy/ brings, and what watches a service, with the real programs."""
