@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -32,6 +33,8 @@ class Library:
         self.name = name
         self.kind = kind
         self.module = importlib.import_module(_MODULES[kind])
+        # It warns of what is meant so here, such as data without a known length.
+        logging.getLogger("glance_store").setLevel(logging.ERROR)
         self._lock = threading.Lock()
         self._driver: Any = None
         self.conf = cfg.ConfigOpts()
