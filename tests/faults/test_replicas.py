@@ -26,7 +26,7 @@ from tests.support import postgres
 from tests.support.crowd import MIB, Crowd, Source, by_verb
 from tests.support.history import DONE, UNKNOWN, History, violations
 from tests.support.importing import ended, events, new_image, stage, start, tasks_of
-from tests.support.replicas import IMPORTS, ROOT, Deployment, Replica, buckets
+from tests.support.replicas import IMPORTS, ROOT, Deployment, Replica, buckets, shared_folders
 from tests.support.resting import at_rest, check_store
 from tests.support.server import Client, told
 from tests.support.web import Web
@@ -347,3 +347,31 @@ def test_no_acknowledged_image_is_lost_or_torn_whoever_is_killed(
     assert not found, "\n".join([*(each[:600] for each in found[:12]), cloud.log_ends(1500)])
     assert kills >= KILLS_SECONDS / 12
     assert history.count(DONE) > 3 * KILLS_SECONDS, "too little was done to tell anything"
+
+
+def test_clients_find_a_service_out_that_lies(tmp_path: Path) -> None:
+    """Otherwise the test above could pass for want of looking."""
+    database = {"url": postgres.cluster().database()}
+    shared = shared_folders(tmp_path / "stores", database=database, **IMPORTS)
+    cloud = Deployment(tmp_path, shared, serving=1, working=0)
+    cloud.serving[0].module = "tests.support.lying"
+    with cloud, Source() as source:
+        crowd = Crowd(cloud.url, str(cloud.log_in("transom").token), source, seed=3, clients=4)
+        crowd.start()
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            time.sleep(1)
+            found = "\n".join(violations(History(list(crowd.calls))))
+            if all(lie in found for lie in LIES):
+                break
+        crowd.stop()
+    missing = [lie for lie in LIES if lie not in found]
+    assert not missing, f"{by_verb(crowd.calls)}\n{found[:5000]}"
+
+
+LIES = (
+    "a download gave bytes that are not the image's",
+    "was found again",
+    "which had been overwritten before",
+    "it was active",
+)

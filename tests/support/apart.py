@@ -17,13 +17,20 @@ import transom.images.sweep
 import transom.imports.engine
 from transom.cli.main import main
 
-socket.gethostname = lambda: os.environ["TRANSOM_TEST_HOST"]
-transom.app.BEAT_SECONDS = 0.5
-transom.app.SWEEP_SECONDS = 1.5
-transom.images.sweep.DEAD_AFTER_SECONDS = 5.0
-transom.imports.engine.TICK_SECONDS = 0.3
-transom.imports.engine.SETTLED_SECONDS = 10.0
-transom.imports.engine.STRAY_SECONDS = 2.0
+
+def be_apart() -> None:
+    """Take the machine's name from the environment, and short times."""
+    socket.gethostname = lambda: os.environ["TRANSOM_TEST_HOST"]
+    transom.app.BEAT_SECONDS = 0.5
+    transom.app.SWEEP_SECONDS = 1.5
+    for module in (transom.app, transom.images.sweep):
+        module.WATCHED_SECONDS = 2.0
+    transom.images.sweep.DEAD_AFTER_SECONDS = 5.0
+    transom.imports.engine.TICK_SECONDS = 0.3
+    transom.imports.engine.SETTLED_SECONDS = 10.0
+    transom.imports.engine.STRAY_SECONDS = 2.0
+
 
 if __name__ == "__main__":
+    be_apart()
     sys.exit(main())
