@@ -207,6 +207,16 @@ def test_a_database_of_another_program_is_not_copied_into(
         copied(grown, other)
 
 
+def test_the_schema_of_a_newer_release_is_not_copied_into(
+    grown: Engine, opened: Callable[[str], Engine], tmp_path: Path
+) -> None:
+    newer = opened(fresh_url("postgresql", tmp_path))
+    # A step of the same generation, which this release may serve.
+    change(newer, f"UPDATE alembic_version SET version_num = '{HEAD[:2]}99'")
+    with pytest.raises(ConfigurationError, match=f"revision {HEAD[:2]}99"):
+        copied(grown, newer)
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_an_older_catalog_is_upgraded_before_it_is_copied(
     opened: Callable[[str], Engine], tmp_path: Path, dialect: str

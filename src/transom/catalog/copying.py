@@ -154,6 +154,12 @@ def _require_rest(reading: Connection, alive_seconds: float) -> None:
 def _make_ready(writing: Connection) -> None:
     """The present schema, without rows. Raises ConfigurationError."""
     migrations.upgrade(writing)
+    revision = migrations.current(writing)
+    if revision != migrations.head():
+        raise ConfigurationError(
+            f"The database to copy into is at revision {revision}, this release at "
+            f"{migrations.head()}: a newer release made it. Name an empty one, or copy with that release."
+        )
     full = [
         table.name
         for table in tables()
