@@ -179,7 +179,10 @@ class Engine:
 
     async def _mend(self, task: Task) -> None:
         """End a task whose workflow ended without it."""
-        if (now() - task.updated_at).total_seconds() >= SETTLED_SECONDS:
+        if (now() - task.updated_at).total_seconds() < SETTLED_SECONDS:
+            return
+        # Another process may have ended it since the tasks were read: a launch takes its time.
+        if not await has_ended(self._registry, task.id):
             _log.error("task.stranded", task_id=task.id)
             await end(self._registry, task.id, UNEXPECTED)
 
