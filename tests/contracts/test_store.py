@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from transom.errors import ConfigurationError, StoreFailed, TransomError
 from transom.settings import StoreSettings
 from transom.stores import DRIVERS, open_store
+from transom.stores.measured import MeasuredStore
 from transom.stores.store import Entry, KeyMissing, Reader, Store, Stored, Writer
 
 KIB = 1024
@@ -34,12 +35,19 @@ MIB = 1024 * KIB
 @dataclass(frozen=True)
 class Case:
     """One driver under test. `reaches` says that other processes see the same store; `many` is a
-    number of objects that are listed in more than one piece."""
+    number of objects that are listed in more than one piece; `is_measured`: its operations are
+    counted and timed."""
 
     driver: str
     configure: Callable[[Path], StoreSettings]
     reaches: bool
     many: int = 600
+    is_measured: bool = False
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others."""
+        return f"measured {self.driver}" if self.is_measured else self.driver
 
 
 def in_bucket(folder: Path) -> StoreSettings:
@@ -73,6 +81,12 @@ def in_pool(folder: Path) -> StoreSettings:
 
 CASES = [
     Case("file", lambda folder: StoreSettings(driver="file", path=str(folder / "store")), True),
+    Case(
+        "file",
+        lambda folder: StoreSettings(driver="file", path=str(folder / "store")),
+        True,
+        is_measured=True,
+    ),
     Case("memory", lambda folder: StoreSettings(driver="memory"), False),
     Case("s3", in_bucket, True),
     Case("gcs", in_google_bucket, True, 80),
@@ -81,7 +95,7 @@ CASES = [
 ]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: case.driver)
+@pytest.fixture(params=CASES, ids=lambda case: case.name)
 def case(request: pytest.FixtureRequest) -> Case:
     found: Case = request.param
     return found
@@ -90,6 +104,8 @@ def case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture
 async def store(case: Case, tmp_path: Path) -> AsyncIterator[Store]:
     opened = open_store("tested", case.configure(tmp_path), tmp_path)
+    if case.is_measured:
+        opened = MeasuredStore(opened)
     yield opened
     await opened.close()
 

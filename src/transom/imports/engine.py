@@ -74,7 +74,7 @@ class Engine:
         self._strays: dict[str, float] = {}
         self._busy_at = 0.0
         self._forgot_at = 0.0
-        TASKS_RUNNING.watch(lambda: len(self._work))
+        TASKS_RUNNING.watch(self._count_running)
 
     async def start(self) -> None:
         """Begin to look for tasks. The library itself is launched when there is the first one, so
@@ -104,6 +104,10 @@ class Engine:
         """True while this process runs the task."""
         with self._lock:
             return self._running[task_id] > 0
+
+    def _count_running(self) -> int:
+        with self._lock:
+            return self._running.total()
 
     # --- which tasks there are ----------------------------------------------------------------
 

@@ -13,9 +13,10 @@ from typing import Any, Self
 from transom import tracing
 from transom.errors import (
     ImageInUse,
+    ImageTooLarge,
+    Invalid,
     StoreFailed,
     StoreFull,
-    StoreReadOnly,
     StoreRefused,
     StoreUnavailable,
 )
@@ -36,8 +37,8 @@ _KINDS: dict[type[BaseException], str] = {
     KeyMissing: "missing",
     ImageInUse: "in_use",
 }
-_NO_FAULTS = (asyncio.CancelledError, GeneratorExit, StopAsyncIteration, StoreReadOnly)
-"""What is raised without the store being to blame."""
+_NO_FAULTS = (asyncio.CancelledError, GeneratorExit, StopAsyncIteration, Invalid, ImageTooLarge)
+"""What is raised without the store being to blame: a caller that left, or asked for what cannot be."""
 
 
 class _Meter:
