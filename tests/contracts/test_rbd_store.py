@@ -283,6 +283,28 @@ async def test_a_pool_or_a_user_that_is_not_there_is_unavailable(tmp_path: Path)
         await store.close()
 
 
+async def test_the_rights_that_the_documentation_gives_are_enough(tmp_path: Path) -> None:
+    user = f"transom{uuid.uuid4().hex[:8]}"
+    keyring = tmp_path / "keyring"
+    ceph.node().ceph(
+        "auth", "get-or-create", f"client.{user}", "mon", "profile rbd",
+        "osd", f"profile rbd pool={rbd.pool()}", "-o", str(keyring),
+    )  # fmt: skip
+    conf = tmp_path / "ceph.conf"
+    conf.write_text(f"{ceph.node().conf.read_text()}\n[client.{user}]\nkeyring = {keyring}\n")
+    options = {"rbd_store_ceph_conf": str(conf), "rbd_store_user": user, "prefix": f"{user}-"}
+    store = open_store("tested", rbd.settings(**options), tmp_path)
+    await store.check()
+    data = os.urandom(9 * MIB)
+    url = await put(store, "key", data)
+    assert await get(store, "key") == data
+    assert [each.key async for each in store.list()] == ["key"]
+    assert (await store.find(url)).key == "key"
+    await store.delete("key")
+    assert [each async for each in store.list_partial()] == []
+    await store.close()
+
+
 async def test_without_a_prefix_the_store_does_not_list(tmp_path: Path) -> None:
     store = open_store("tested", rbd.settings(prefix=""), tmp_path)
     assert not store.features.lists
