@@ -140,6 +140,7 @@ def test_while_the_server_is_away_uploads_are_503_and_images_go_back_to_queued(
             refused = queued(demo)
             answer = demo.put_data(refused, os.urandom(100_000))
             assert answer.status_code == 503, told(answer)
+            assert demo.show(refused)["status"] == "queued"
             assert demo.get("/readyz").status_code == 503
             assert demo.get(f"/v2/images/{kept}/file").status_code == 503
             faulty.clear()
