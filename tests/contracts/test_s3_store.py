@@ -206,6 +206,27 @@ async def test_memory_that_all_writers_share_is_bounded(
     await store.close()
 
 
+async def test_in_a_crowd_objects_begin_with_the_shortest_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transom.stores.drivers.s3.writer.CROWD_BYTES", 8 * MIB)
+    store = opened(tmp_path, part_size_bytes=6 * MIB)
+    data = os.urandom(13 * MIB)
+    async with store.writer("alone") as first:
+        await first.write(data[:MIB])
+        async with store.writer("crowded") as second:
+            await second.write(data)
+            # What began alone keeps its parts: some servers want them to be of one length.
+            await first.write(data[MIB:])
+            await second.commit()
+        await first.commit()
+        assert [part.size_bytes for part in first._parts] == [6 * MIB, 6 * MIB, MIB]
+        assert [part.size_bytes for part in second._parts] == [5 * MIB, 5 * MIB, 3 * MIB]
+    for key in ("alone", "crowded"):
+        assert await get(store, key) == data
+    await store.close()
+
+
 # --- listings -------------------------------------------------------------------------------------
 
 

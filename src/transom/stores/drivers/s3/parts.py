@@ -19,6 +19,9 @@ _RUNNING_BYTES_MAX = 64 * MIB
 """While more than this is on its way, each writer of the store has to wait for its own part before it
 fills another. One part is always allowed, so neither slow clients nor a server that hangs can stop the
 others."""
+CROWD_BYTES = 128 * MIB
+"""When the first parts of all that is being written would take more, new objects begin with the shortest
+parts that servers take."""
 _SPARE_BYTES_MAX = 32 * MIB
 """What is kept for the parts to come while nothing is written."""
 

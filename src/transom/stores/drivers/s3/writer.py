@@ -18,7 +18,7 @@ from transom.errors import StoreFailed, StoreUnavailable, TransomError
 from transom.stores.drivers.s3.bucket import Bucket, in_use
 from transom.stores.drivers.s3.faults import GONE, NO_UPLOAD, TROUBLE, Answer
 from transom.stores.drivers.s3.options import PART_BYTES_LEAST
-from transom.stores.drivers.s3.parts import PARTS_MAX, Buffer, part_size
+from transom.stores.drivers.s3.parts import CROWD_BYTES, PARTS_MAX, Buffer, part_size
 from transom.stores.store import KeyMissing, Stored
 from transom.stores.threads import run_to_end, settled
 
@@ -57,6 +57,8 @@ class S3Writer:
         self._buffered_bytes = 0
         self._part_bytes = 0
         """How long the part in the buffer is to become."""
+        self._least_bytes = 0
+        """How long parts are before they grow; 0 = not decided yet."""
         self._running: set[asyncio.Task[None]] = set()
         self._tail_end = -1
         """The offset that the tail reaches to."""
@@ -287,10 +289,14 @@ class S3Writer:
         while self._running and (len(self._running) >= options.parallel_parts or memory.is_short):
             await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
             self._raise_failure()
+        if not self._least_bytes:
+            # Decided once: some servers want all parts but the last to be of one length.
+            is_crowded = len(self._bucket.held) * options.part_size_bytes > CROWD_BYTES
+            self._least_bytes = PART_BYTES_LEAST if is_crowded else options.part_size_bytes
         self._part_bytes = part_size(
             number,
             self._sent_bytes,
-            part_bytes=options.part_size_bytes,
+            part_bytes=self._least_bytes,
             size_bytes_max=self._bucket.size_bytes_max,
             size_hint=self._size_hint,
         )
