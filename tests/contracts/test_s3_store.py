@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import urllib.request
 from pathlib import Path
 from typing import Any, cast
@@ -378,6 +379,28 @@ async def test_wrong_credentials_and_those_of_others_say_so(tmp_path: Path) -> N
         with pytest.raises(StoreUnavailable, match="credentials"):
             await put(store, "key", b"x")
         await store.close()
+
+
+async def test_the_bucket_may_stand_before_the_name_of_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: set[str] = set()
+    resolve = socket.getaddrinfo
+
+    def resolve_below_localhost(host: str, *arguments: Any, **more: Any) -> Any:
+        asked.add(host)
+        return resolve("127.0.0.1" if host.endswith(".localhost") else host, *arguments, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_below_localhost)
+    elsewhere = ceph.gateway().url.replace("127.0.0.1", "localhost")
+    store = opened(tmp_path, endpoint_url=elsewhere, addressing="virtual", redirect=True)
+    data = os.urandom(9 * MIB)
+    await put(store, "key", data)
+    assert await get(store, "key") == data
+    assert asked == {f"{s3.bucket()}.localhost"}
+    assert f"//{s3.bucket()}.localhost:" in await store.link("key")
+    assert set(await all_of(store.list())) == {"key"}
+    await store.close()
 
 
 # --- links ----------------------------------------------------------------------------------------

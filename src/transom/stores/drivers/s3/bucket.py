@@ -128,8 +128,7 @@ class Bucket:
                 is_last = attempt > self.options.retries_max or loop.time() > end
                 if is_last or not passes(error):
                     raise self.explained(error, operation) from error
-                self.repeats += 1
-                STORE_RETRIES.at(self.name).add()
+                self.note_repeat()
                 _log.info(
                     "store.s3_repeated",
                     store=self.name,
@@ -158,6 +157,11 @@ class Bucket:
             finally:
                 body.moved = None
         return answer
+
+    def note_repeat(self) -> None:
+        """Count a request that is asked for again."""
+        self.repeats += 1
+        STORE_RETRIES.at(self.name).add()
 
     def explained(self, error: BaseException, operation: str) -> TransomError:
         """The domain's error for one of the server's, or of the way to it."""

@@ -123,6 +123,7 @@ class S3Reader:
         is_end = isinstance(broken, EOFError)
         if self._breaks > self._bucket.options.retries_max or not (is_end or passes(broken)):
             raise self._bucket.explained(broken, "get_object") from broken
+        self._bucket.note_repeat()
         _log.info(
             "store.s3_resumed",
             store=self._bucket.name,
