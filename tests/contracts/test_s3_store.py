@@ -397,7 +397,8 @@ async def test_the_bucket_may_stand_before_the_name_of_the_host(
     data = os.urandom(9 * MIB)
     await put(store, "key", data)
     assert await get(store, "key") == data
-    assert asked == {f"{s3.bucket()}.localhost"}
+    assert f"{s3.bucket()}.localhost" in asked
+    assert "localhost" not in asked
     assert f"//{s3.bucket()}.localhost:" in await store.link("key")
     assert set(await all_of(store.list())) == {"key"}
     await store.close()
