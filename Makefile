@@ -48,9 +48,10 @@ bench: ## measure against Glance and the limit programs (make bench ARGS="--help
 	@$(BIN)/python -m bench $(ARGS)
 
 .PHONY: docs
-docs: ## write docs/reference anew from the code
+docs: ## write docs/reference and the dashboard anew from the code
 	@scripts/install serve
 	@$(BIN)/python scripts/reference.py
+	@$(BIN)/python scripts/dashboard.py
 
 .PHONY: lock
 lock: ## resolve requirements/*.lock anew from pyproject.toml
