@@ -190,6 +190,30 @@ def test_keystone_is_told_the_trace(tmp_path: Path, heard: Heard) -> None:
     assert "hidden words" not in str(heard.spans)
 
 
+def test_s3_is_told_the_trace(tmp_path: Path, heard: Heard) -> None:
+    store = {"driver": "s3", "endpoint_url": heard.url, "region": "default", "bucket": "images"}
+    keys = {"access_key": "known", "secret_key": "hidden words"}
+    config = {"stores": {"main": {**store, **keys}}, "tracing": {"endpoint": heard.url}}
+    with ServerProcess(tmp_path, config) as server:
+        answer = httpx.get(
+            f"{server.url}/readyz",
+            headers={"traceparent": f"00-{TRACE}-{PARENT}-01"},
+            trust_env=False,
+            timeout=30,
+        )
+        assert answer.status_code == 503, "what it hears there is no S3"
+        _until(lambda: any(_is_request(span) for span in heard.of_trace(TRACE)))
+
+    told = {
+        headers["traceparent"].split("-")[1]
+        for path, headers in heard.headers
+        if path.startswith("/images") and "traceparent" in headers
+    }
+    assert TRACE in told
+    assert "store check" in {span.name for span in heard.of_trace(TRACE)}
+    assert "hidden words" not in str(heard.spans)
+
+
 def test_worker_processes_trace_and_the_environment_names_the_receiver(
     tmp_path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
