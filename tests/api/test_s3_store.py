@@ -189,7 +189,7 @@ def test_an_upload_whose_server_was_killed_is_cleaned_up_by_the_next_one(tmp_pat
 
 
 def test_a_large_upload_leaves_memory_as_it_was(tmp_path: Path) -> None:
-    size_bytes = int(os.environ.get("TRANSOM_S3_LARGE_BYTES", 192 * MIB))
+    size_bytes = int(os.environ.get("TRANSOM_TEST_S3_BYTES", 192 * MIB))
     block = os.urandom(MIB)
     with configured(tmp_path, config("large")) as server:
         demo = server.log_in_to_cloud("transom-demo")

@@ -386,7 +386,7 @@ async def test_a_write_killed_at_any_moment_is_whole_or_goes_on(
 ) -> None:
     configured = s3.settings(prefix=s3.prefix_of(tmp_path), part_size_bytes=5 * MIB)
     argument = msgspec.json.encode(configured).decode()
-    rounds = int(os.environ.get("TRANSOM_KILL_ROUNDS", "3"))
+    rounds = int(os.environ.get("TRANSOM_TEST_S3_KILLS", "3"))
     for _ in range(rounds):
         child = subprocess.Popen(  # noqa: ASYNC220 - it is to be killed
             [sys.executable, "-c", WRITE_AND_DIE, argument],
