@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -25,7 +27,9 @@ def pool() -> str:
 def modules() -> Path:
     """A folder with the modules `rados` and `rbd`, now importable here too. Skips the test where the
     distribution has them for another Python only."""
-    folder = ceph.python_modules(Path(tempfile.mkdtemp(prefix="transom-rbd-")))
+    made = Path(tempfile.mkdtemp(prefix="transom-rbd-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    folder = ceph.python_modules(made)
     if folder is None:
         pytest.skip("the distribution's rbd module is made for another Python")
     sys.path.append(str(folder))
