@@ -304,6 +304,29 @@ async def test_a_tail_outlives_its_process_and_is_gone_after_the_commit(
     assert not await store._bucket.head(store._bucket.tail("key"))
 
 
+async def test_a_write_goes_on_after_a_flush_that_failed_or_was_cancelled(
+    server: FaultyServer, store: S3Store, behind: S3Store
+) -> None:
+    async with store.writer("key") as writer:
+        await writer.write(DATA[: 3 * MIB])
+        server.add(reset_body(1 * MIB), method="PUT")
+        with pytest.raises(StoreUnavailable):
+            await writer.flush()
+        server.clear()
+        await writer.write(DATA[3 * MIB : 4 * MIB])
+        server.add(delay(0.4), method="PUT")
+        flushing = asyncio.create_task(writer.flush())
+        await asyncio.sleep(0.1)
+        flushing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await flushing
+        server.clear()
+        await writer.write(DATA[4 * MIB :])
+        await writer.commit()
+    assert await get(behind, "key") == DATA
+    assert await all_of(behind.list_partial()) == {}
+
+
 async def test_a_tail_that_parts_have_passed_is_not_taken_up(
     store: S3Store, behind: S3Store
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import io
 import re
 from collections.abc import Coroutine
 from types import TracebackType
@@ -104,6 +103,8 @@ class S3Writer:
                 await self._send_part(self._buffer)
             buffer = self._buffer or await self._next_buffer()
             room = self._part_bytes - self._buffered_bytes
+            # A tail that was being put away has left it elsewhere.
+            buffer.seek(self._buffered_bytes)
             self._buffered_bytes += buffer.write(view[:room])
             view = view[room:]
 
@@ -372,7 +373,6 @@ class S3Writer:
             Metadata={_OFFSET: str(self._sent_bytes)},
             **proof,
         )
-        buffer.seek(0, io.SEEK_END)
         self._tail_end = self.offset
 
     async def _proof(self, buffer: Buffer, size_bytes: int) -> dict[str, str]:
