@@ -15,6 +15,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,25 @@ def catalog_url(dialect: str) -> str:
     url = fresh_url(dialect, folder, stays=True)
     transom._load(url, COUNT, dataset.project_id(0))
     if dialect == "postgresql":
-        name = url.removeprefix("postgresql:///").partition("?")[0]
-        cluster = postgres.cluster()
-        cluster.sql("SET default_statistics_target = 2000", "VACUUM ANALYZE", database=name)
+        settle(url.removeprefix("postgresql:///").partition("?")[0])
     return url
+
+
+def settle(name: str) -> None:
+    """Let the planner know every row, and that everybody sees it: it takes other ways through pages
+    that may hold what not everybody sees. A connection that is just closing can be in the way."""
+    cluster = postgres.cluster()
+    names = ", ".join(f"'{table}'" for table in LARGE)
+    for _ in range(100):
+        cluster.sql("SET default_statistics_target = 2000", "VACUUM (ANALYZE)", database=name)
+        unsettled = cluster.sql(
+            f"SELECT relname FROM pg_class WHERE relname IN ({names}) AND relallvisible < relpages",
+            database=name,
+        )
+        if not unsettled:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"somebody holds on to an old view of {unsettled}")
 
 
 @functools.cache
