@@ -45,7 +45,7 @@ class Postgres:
         """Create the cluster unless it exists, and start it. Raises StartFailed."""
         if not (self._folder / "PG_VERSION").exists():
             self._create()
-        (self._folder / "postmaster.pid").unlink(missing_ok=True)
+        self._forget_the_dead()
         argv: list[str | Path] = [self._bin / "postgres", "-D", self._folder, "-p", str(self.port)]
         for name, value in _OPTIONS.items():
             argv += ["-c", f"{name}={value}"]
@@ -127,6 +127,18 @@ class Postgres:
                 return True
         except psycopg.OperationalError:
             return False
+
+    def _forget_the_dead(self) -> None:
+        """Remove the lock file of a server that was killed. Raises StartFailed when one runs."""
+        lock = self._folder / "postmaster.pid"
+        try:
+            pid = int(lock.read_text().split()[0])
+            program = Path(f"/proc/{pid}/comm").read_text().strip()
+        except (FileNotFoundError, ProcessLookupError):
+            program = ""
+        if program in ("postgres", "postmaster"):
+            raise StartFailed(f"a PostgreSQL (process {pid}) runs on {self._folder}; end it first")
+        lock.unlink(missing_ok=True)
 
     def _create(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
