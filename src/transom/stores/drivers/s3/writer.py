@@ -359,7 +359,29 @@ class S3Writer:
             )
         except Answer as told:
             raise self._removed() from told
+        except StoreUnavailable as lost:
+            # A server that wants no more of a body may close the connection before it says why.
+            if await self._is_gone():
+                raise self._removed() from lost
+            raise
         part.etag = answer["ETag"]
+
+    async def _is_gone(self) -> bool:
+        """True when the server says that there is no such upload any more."""
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._bucket.call(
+                    "list_parts",
+                    Key=self._bucket.path(self._key),
+                    UploadId=self._upload_id,
+                    MaxParts=1,
+                    expects=(NO_UPLOAD, *GONE),
+                )
+        except Answer:
+            return True
+        except (TransomError, TimeoutError):
+            return False
+        return False
 
     async def _put_tail(self, buffer: Buffer) -> None:
         bucket = self._bucket
