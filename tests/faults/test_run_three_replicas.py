@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import ceph, postgres
-from tests.support.replicas import ROOT
-from tests.support.server import free_port
+from tests.support.replicas import ROOT, quiet_ports
 
 pytestmark = pytest.mark.faults
 
@@ -60,26 +58,9 @@ def folder(tmp_path: Path) -> Iterator[Path]:
                 os.kill(int(file.read_text()), number)
 
 
-def free_row() -> int:
-    """A number of which the next three, with their last digit 1 to 3, are free ports."""
-    while True:
-        row = free_port() // 10
-        try:
-            for number in (1, 2, 3):
-                _check_free(10 * row + number)
-        except OSError:
-            continue
-        return row
-
-
-def _check_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", port))
-
-
 def test_the_how_to_works_as_it_stands(folder: Path) -> None:
     gateway = ceph.gateway()
-    ports = {"930": str(free_row()), "9290": str(free_port())}
+    ports = {"930": str(quiet_ports(3) // 10), "9290": str(quiet_ports())}
 
     def elsewhere(text: str) -> str:
         return re.sub(r"(?<!\d)(9290|930(?=\d|\$))", lambda found: ports[found[1]], text)
@@ -105,7 +86,9 @@ def test_the_how_to_works_as_it_stands(folder: Path) -> None:
     }
     assert tuple(heading for heading, _ in blocks()) == HEADINGS
     # One shell for all of it, as a reader has.
-    text = "".join(f"echo '== {heading}'\n{elsewhere(block)}" for heading, block in blocks())
+    text = "".join(
+        f"echo '== {heading}'\n{elsewhere(block)}" for heading, block in blocks()
+    )
     done = subprocess.run(
         [sys.executable, "-c", _REAPING, "bash", "-euc", text],
         env=where, cwd=folder, capture_output=True, text=True, timeout=300, check=False,
