@@ -86,9 +86,7 @@ def test_the_how_to_works_as_it_stands(folder: Path) -> None:
     }
     assert tuple(heading for heading, _ in blocks()) == HEADINGS
     # One shell for all of it, as a reader has.
-    text = "".join(
-        f"echo '== {heading}'\n{elsewhere(block)}" for heading, block in blocks()
-    )
+    text = "".join(f"echo '== {heading}'\n{elsewhere(block)}" for heading, block in blocks())
     done = subprocess.run(
         [sys.executable, "-c", _REAPING, "bash", "-euc", text],
         env=where, cwd=folder, capture_output=True, text=True, timeout=300, check=False,
