@@ -23,6 +23,8 @@ from bench.machine import need
 
 CONNECTIONS = 4
 """Clients that ask at the same time: twice the processors of a small machine."""
+CROWD = 16
+"""Clients that leave no processor idle between one answer and the next question."""
 _SLOW_SECONDS = 0.1
 """An answer that takes longer makes a server one for the patient threads."""
 _RUN_SECONDS = 1
@@ -36,14 +38,16 @@ _LINE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What a server did with one kind of request, CONNECTIONS clients at once."""
+    """What a server did with one kind of request."""
 
     per_second: float
+    """With as many clients, of CONNECTIONS and CROWD, as it is faster with."""
     p50_ms: float
+    """With CONNECTIONS clients, as the next one."""
     p99_ms: float
     failures: int
     cpu_ms: float = 0.0
-    """Processor time of one answer, the database's included."""
+    """Processor time of one answer, the database's included, at the rate above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,27 @@ def measure(url: str, request: Request, repetitions: int, cpu_seconds: Callable[
     first = _probe(url, request)
     if first > _SLOW_SECONDS:
         return _patiently(url, request, cpu_seconds)
+    few = _runs(url, request, CONNECTIONS, repetitions, cpu_seconds)
+    many = _runs(url, request, CROWD, repetitions, cpu_seconds)
+    best = max(few, many, key=lambda rate: rate.per_second)
+    return Rate(
+        per_second=best.per_second,
+        p50_ms=few.p50_ms,
+        p99_ms=few.p99_ms,
+        failures=few.failures + many.failures,
+        cpu_ms=best.cpu_ms,
+    )
+
+
+def _runs(
+    url: str,
+    request: Request,
+    clients: int,
+    repetitions: int,
+    cpu_seconds: Callable[[], float],
+) -> Rate:
     before = cpu_seconds()
-    runs = [_wrk(url, request) for _ in range(repetitions)]
+    runs = [_wrk(url, request, clients) for _ in range(repetitions)]
     cost = cpu_seconds() - before
     return Rate(
         per_second=statistics.median(run.per_second for run in runs),
@@ -142,7 +165,7 @@ def _patiently(url: str, request: Request, cpu_seconds: Callable[[], float]) -> 
     )
 
 
-def _wrk(url: str, request: Request) -> Rate:
+def _wrk(url: str, request: Request, clients: int) -> Rate:
     with tempfile.TemporaryDirectory() as name:
         paths = Path(name, "paths")
         paths.write_text("".join(f"{path}\n" for path in request.paths))
@@ -150,7 +173,7 @@ def _wrk(url: str, request: Request) -> Rate:
         body.write_bytes(request.body)
         done = subprocess.run(
             [
-                need("wrk", "wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{_RUN_SECONDS}s", "--timeout", "30s",
+                need("wrk", "wrk"), "-t1", f"-c{clients}", f"-d{_RUN_SECONDS}s", "--timeout", "30s",
                 "-s", _SCRIPT, url, "--",
                 paths, request.method, body if request.body else "-",
                 *(f"{name}: {value}" for name, value in request.headers.items()),

@@ -1,4 +1,4 @@
-"""Lists, show and create: answers a second with four clients at once, and how long they wait."""
+"""Lists, show and create: answers a second, and how long four clients at once wait for them."""
 
 from __future__ import annotations
 
