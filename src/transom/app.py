@@ -165,7 +165,7 @@ class Background:
                 _log.warning("sweep.failed", reason=str(error))
             # After a crash, what the dead left is not to wait for a second round.
             doubtful = self.registry.catalog.processes.are_suspected
-            await asyncio.sleep(WATCHED_SECONDS if doubtful else SWEEP_SECONDS)
+            await asyncio.sleep(min(WATCHED_SECONDS, SWEEP_SECONDS) if doubtful else SWEEP_SECONDS)
 
     async def _count_events(self) -> None:
         known: set[str] = set()
