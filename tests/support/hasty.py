@@ -16,7 +16,7 @@ from transom.cli.main import main
 transom.app.BEAT_SECONDS = 0.3
 transom.app.SWEEP_SECONDS = 1.0
 transom.images.sweep.DEAD_AFTER_SECONDS = 1.5
-transom.images.sweep.WATCHED_SECONDS = transom.app.WATCHED_SECONDS = 0.8
+transom.images.sweep.WATCHED_SECONDS = 0.8
 transom.imports.engine.TICK_SECONDS = 0.2
 transom.imports.engine.STRAY_SECONDS = 1.0
 transom.imports.engine.IDLE_SECONDS = 1.0

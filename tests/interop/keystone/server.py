@@ -272,7 +272,11 @@ class Cloud:
         return self._log_in({"identity": identity})
 
     def _log_in(self, auth: dict[str, Any]) -> str:
-        answer = self._http.post("/auth/tokens", json={"auth": auth})
+        try:
+            answer = self._http.post("/auth/tokens", json={"auth": auth})
+        except httpx.RemoteProtocolError:
+            # uWSGI may close a connection that was kept at the very moment it is used again.
+            answer = self._http.post("/auth/tokens", json={"auth": auth})
         if answer.status_code != 201:
             raise RuntimeError(f"login: {answer.status_code} {answer.text}")
         return answer.headers["x-subject-token"]
