@@ -7,7 +7,10 @@ backend looks for them. `none` has no users to tell apart; it keeps the promises
 from __future__ import annotations
 
 import asyncio
+import atexit
 import re
+import shutil
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -163,6 +166,9 @@ class KeystoneDeployment:
     def __init__(self, folder: Path, *, expiration: int = 3600) -> None:
         server = self.servers.get(expiration)
         if server is None:
+            # It outlives the test that asked first, whose folder goes with it.
+            folder = Path(tempfile.mkdtemp(prefix="transom-keystone-"))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
             server = KeystoneServer(folder / "keystone", expiration=expiration).start()
             self.servers[expiration] = server
         self.cloud = Cloud(server.url)

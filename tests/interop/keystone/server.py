@@ -227,7 +227,8 @@ class Cloud:
         self, method: str, path: str, body: Any = None, *, token: str | None = None, **headers: str
     ) -> httpx.Response:
         """One call that must succeed, as the administrator unless another token is given."""
-        answer = self._http.request(
+        send = self._sent if method == "GET" else self._http.request
+        answer = send(
             method,
             path,
             json=body,
@@ -236,6 +237,16 @@ class Cloud:
         if answer.status_code >= 400:
             raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text}")
         return answer
+
+    def _sent(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """The answer to what may be asked twice: with several threads uWSGI drops a connection now
+        and then."""
+        for _ in range(9):
+            try:
+                return self._http.request(method, path, **options)
+            except httpx.TransportError:
+                time.sleep(0.5)
+        return self._http.request(method, path, **options)
 
     def token(
         self,
@@ -272,11 +283,7 @@ class Cloud:
         return self._log_in({"identity": identity})
 
     def _log_in(self, auth: dict[str, Any]) -> str:
-        try:
-            answer = self._http.post("/auth/tokens", json={"auth": auth})
-        except httpx.RemoteProtocolError:
-            # uWSGI may close a connection that was kept at the very moment it is used again.
-            answer = self._http.post("/auth/tokens", json={"auth": auth})
+        answer = self._sent("POST", "/auth/tokens", json={"auth": auth})
         if answer.status_code != 201:
             raise RuntimeError(f"login: {answer.status_code} {answer.text}")
         return answer.headers["x-subject-token"]
