@@ -232,7 +232,7 @@ def test_an_import_outlives_the_process_that_was_killed_in_it(
         assert hashlib.sha256(answer.content).digest() == hashlib.sha256(data).digest()
         # What the dead process was writing is removed as soon as its server lets go of it.
         while len(remote.keys()) > 1:
-            assert time.monotonic() < deadline + 240, (remote.keys(), server.log()[-3000:])
+            assert time.monotonic() < deadline + 120, (remote.keys(), server.log()[-3000:])
             time.sleep(0.5)
         demo.delete(f"/v2/images/{image_id}")
         assert is_empty(remote)

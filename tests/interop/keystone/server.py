@@ -227,8 +227,7 @@ class Cloud:
         self, method: str, path: str, body: Any = None, *, token: str | None = None, **headers: str
     ) -> httpx.Response:
         """One call that must succeed, as the administrator unless another token is given."""
-        send = self._sent if method == "GET" else self._http.request
-        answer = send(
+        answer = self._http.request(
             method,
             path,
             json=body,
@@ -237,16 +236,6 @@ class Cloud:
         if answer.status_code >= 400:
             raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text}")
         return answer
-
-    def _sent(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """The answer to what may be asked twice: with several threads uWSGI drops a connection now
-        and then."""
-        for _ in range(9):
-            try:
-                return self._http.request(method, path, **options)
-            except httpx.TransportError:
-                time.sleep(0.5)
-        return self._http.request(method, path, **options)
 
     def token(
         self,
@@ -283,7 +272,7 @@ class Cloud:
         return self._log_in({"identity": identity})
 
     def _log_in(self, auth: dict[str, Any]) -> str:
-        answer = self._sent("POST", "/auth/tokens", json={"auth": auth})
+        answer = self._http.post("/auth/tokens", json={"auth": auth})
         if answer.status_code != 201:
             raise RuntimeError(f"login: {answer.status_code} {answer.text}")
         return answer.headers["x-subject-token"]
