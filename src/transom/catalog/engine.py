@@ -233,22 +233,16 @@ class Engine:
         engine = self._writing
         if self.dialect == "postgresql":
             engine = _postgresql(self.url, self._endless(), isolation_level="READ COMMITTED")
-        try:
-            with engine.connect() as connection:
-                if self.dialect == "sqlite":
-                    driver: Any = connection.connection.driver_connection
-                    # Both work outside of transactions only. Rebuilding a table, SQLite's way to
-                    # alter one, would look like deleting its rows to the foreign keys.
-                    driver.execute("PRAGMA busy_timeout = 600000")
-                    driver.execute("PRAGMA foreign_keys = OFF")
-                with connection.begin():
-                    lock(connection, "transom migrations")
-                    return work(connection)
-        except Exception as error:
-            other = translated(error)
-            if other is error:
-                raise
-            raise other from error
+        with _meanings(), engine.connect() as connection:
+            if self.dialect == "sqlite":
+                driver: Any = connection.connection.driver_connection
+                # Both work outside of transactions only. Rebuilding a table, SQLite's way to
+                # alter one, would look like deleting its rows to the foreign keys.
+                driver.execute("PRAGMA busy_timeout = 600000")
+                driver.execute("PRAGMA foreign_keys = OFF")
+            with connection.begin():
+                lock(connection, "transom migrations")
+                return work(connection)
 
     def at_one_moment(self, work: Work[T]) -> T:
         """What the work gives, which reads what the database held at one moment, however long it
@@ -256,14 +250,8 @@ class Engine:
         engine = self._writing
         if self.dialect == "postgresql":
             engine = _postgresql(self.url, self._endless(), isolation_level="REPEATABLE READ")
-        try:
-            with engine.connect() as connection, connection.begin():
-                return work(connection)
-        except Exception as error:
-            other = translated(error)
-            if other is error:
-                raise
-            raise other from error
+        with _meanings(), engine.connect() as connection, connection.begin():
+            return work(connection)
 
     def gather_statistics(self, tables: Sequence[str]) -> None:
         """Have PostgreSQL look at these tables at once: at its own time it would not before the
@@ -736,6 +724,18 @@ def translated(error: BaseException) -> BaseException:
     unavailable = CatalogBusy() if _is_busy(error) else CatalogUnavailable()
     unavailable.__cause__ = error
     return unavailable
+
+
+@contextlib.contextmanager
+def _meanings() -> Iterator[None]:
+    """Inside, a database that cannot serve now raises CatalogUnavailable."""
+    try:
+        yield
+    except Exception as error:
+        other = translated(error)
+        if other is error:
+            raise
+        raise other from error
 
 
 def _kind_of(error: BaseException) -> str:

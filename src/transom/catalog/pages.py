@@ -73,11 +73,11 @@ Steps = Generator[Step | Stay, list[Any], T]
 
 def taken(steps: Steps[T], connection: Connection) -> T:
     """The result of the steps, all taken on one connection."""
-    answer: list[Any] | None = None
+    # What begins a generator is sending it nothing.
+    answer: Any = None
     while True:
         try:
-            # A generator is begun by sending nothing.
-            step = next(steps) if answer is None else steps.send(answer)
+            step = steps.send(answer)
         except StopIteration as end:
             result: T = end.value
             return result
@@ -91,10 +91,10 @@ async def made(make: Callable[[], Steps[T]], engine: Engine) -> T:
     """The result of the steps that `make` begins: without a thread while all of them are quick,
     else from the beginning in one. Raises CatalogUnavailable and what the steps raise."""
     steps = make()
-    answer: list[Any] | None = None
+    answer: Any = None
     while True:
         try:
-            step = next(steps) if answer is None else steps.send(answer)
+            step = steps.send(answer)
         except StopIteration as end:
             result: T = end.value
             return result

@@ -5,17 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 
 from transom.errors import ImageInUse, StoreFailed, StoreFull, StoreRefused, StoreUnavailable
 from transom.stores.drivers.glance.backend import Backend, Trouble, causes, named
 from transom.stores.keys import FOREIGN_LENGTH_MAX, checked_key
+from transom.stores.pulled import Writers
 from transom.stores.store import KeyMissing
-
-if TYPE_CHECKING:
-    from transom.stores.drivers.glance.writer import GlanceWriter
 
 _log = structlog.get_logger(__name__)
 
@@ -49,7 +47,7 @@ class Shelf:
         self.name = name
         self.backend = backend
         self.prefix = prefix
-        self.writers: dict[str, GlanceWriter] = {}
+        self.writers: Writers = {}
         self.io = ThreadPoolExecutor(_IO_THREADS, thread_name_prefix=f"store-{name}")
         # A write holds a thread from its first byte to its last, however slow its client is.
         self.adds = ThreadPoolExecutor(_WRITERS_MAX, thread_name_prefix=f"store-{name}-add")

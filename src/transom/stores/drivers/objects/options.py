@@ -15,6 +15,7 @@ from transom.settings import StoreSettings
 from transom.stores.options import (
     count_option,
     flag_option,
+    prefix_option,
     refuse_unknown_options,
     seconds_option,
     text_option,
@@ -25,7 +26,6 @@ KEYS = (
     "prefix", "endpoint_url", "verify", "ca_file", "part_size_bytes", "parallel_parts",
     "connect_timeout_seconds", "timeout_seconds", "retries_max",
 )  # fmt: skip
-_PREFIX = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*/)*")
 _URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?")
 
 
@@ -80,13 +80,7 @@ def read_options(name: str, settings: StoreSettings, own: Collection[str]) -> Ob
         raise ConfigurationError(
             f"stores.{name}.path = {settings.path!r}: objects have no folder; use prefix."
         )
-    prefix = text_option(name, settings, "prefix")
-    prefix = prefix and prefix.strip("/") + "/"
-    if not _PREFIX.fullmatch(prefix) or len(prefix) > 512:
-        raise ConfigurationError(
-            f"stores.{name}.prefix = {prefix!r}: give words of letters, digits, dots, underscores or "
-            "dashes with slashes between, no word starting with a dot, 512 characters at most."
-        )
+    prefix = prefix_option(name, settings)
     endpoint_url = text_option(name, settings, "endpoint_url").rstrip("/")
     if endpoint_url and not _URL.fullmatch(endpoint_url):
         raise ConfigurationError(

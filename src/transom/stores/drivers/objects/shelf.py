@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transom.stores.drivers.objects.options import ObjectOptions
-
-if TYPE_CHECKING:
-    from transom.stores.drivers.objects.writer import ObjectWriter
+from transom.stores.pulled import Writers
 
 
 class Shelf:
@@ -18,7 +16,7 @@ class Shelf:
         self.name = name
         self.bucket = bucket
         self.options = options
-        self.writers: dict[str, ObjectWriter] = {}
+        self.writers: Writers = {}
         self._root_url = root_url
 
     def path(self, key: str) -> str:

@@ -15,6 +15,7 @@ from transom.stores.options import (
     choice_option,
     count_option,
     flag_option,
+    prefix_option,
     refuse_unknown_options,
     seconds_option,
     text_option,
@@ -27,7 +28,6 @@ _PART_BYTES_MOST = 1024 * MIB
 _LINK_SECONDS_MOST = 7 * 24 * 3600
 """Longer lives of presigned URLs are refused by S3 servers."""
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
-_PREFIX = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*/)*")
 
 Addressing = Literal["auto", "path", "virtual"]
 
@@ -105,7 +105,7 @@ def read_options(name: str, settings: StoreSettings) -> S3Options:
     sign = choice_option(name, settings, "sign_payload", ("auto", "true", "false"), "auto")
     options = S3Options(
         bucket=text("bucket", right="the name of a bucket that exists"),
-        prefix=_prefix(name, text("prefix")),
+        prefix=prefix_option(name, settings),
         endpoint_url=text("endpoint_url").rstrip("/"),
         region=text("region"),
         access_key=text("access_key"),
@@ -137,16 +137,6 @@ def read_options(name: str, settings: StoreSettings) -> S3Options:
     )  # fmt: skip
     _check(name, options)
     return options
-
-
-def _prefix(name: str, prefix: str) -> str:
-    prefix = prefix and prefix.strip("/") + "/"
-    if not _PREFIX.fullmatch(prefix) or len(prefix) > 512:
-        raise ConfigurationError(
-            f"stores.{name}.prefix = {prefix!r}: give words of letters, digits, dots, underscores or "
-            "dashes with slashes between, no word starting with a dot, 512 characters at most."
-        )
-    return prefix
 
 
 def _check(name: str, options: S3Options) -> None:
