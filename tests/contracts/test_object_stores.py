@@ -22,6 +22,7 @@ import pytest
 
 from tests.support import azurite, ceph, gcs
 from tests.support.server import free_port
+from tests.support.storing import get, put
 from transom.errors import ConfigurationError, StoreFailed, StoreUnavailable
 from transom.settings import StoreSettings
 from transom.stores import open_store
@@ -41,21 +42,6 @@ async def store(server: Any, tmp_path: Path) -> AsyncIterator[Store]:
     opened = open_store("tested", server.in_folder(tmp_path), tmp_path)
     yield opened
     await opened.close()
-
-
-async def put(store: Store, key: str, data: bytes, *, size_hint: int | None = None) -> str:
-    async with store.writer(key, size_hint=size_hint) as writer:
-        for at in range(0, len(data), MIB):
-            await writer.write(data[at : at + MIB])
-        return (await writer.commit()).url
-
-
-async def get(store: Store, key: str, **span: Any) -> bytes:
-    reader = await store.read(key, **span)
-    try:
-        return b"".join([piece async for piece in reader])
-    finally:
-        await reader.close()
 
 
 @pytest.mark.parametrize("length", [PART - 1, PART, PART + 1, 4 * PART, 4 * PART + 12345])

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from tests.support import ceph, rbd
+from tests.support.storing import get, put
 from transom.errors import ConfigurationError, ImageInUse, StoreFailed, StoreUnavailable
 from transom.settings import StoreSettings
 from transom.stores import open_store
@@ -43,21 +44,6 @@ def other() -> Iterator[Any]:
     with client.open_ioctx(rbd.pool()) as ioctx:
         yield ioctx
     client.shutdown()
-
-
-async def put(store: Store, key: str, data: bytes, *, size_hint: int | None = None) -> str:
-    async with store.writer(key, size_hint=size_hint) as writer:
-        for at in range(0, len(data), MIB):
-            await writer.write(data[at : at + MIB])
-        return (await writer.commit()).url
-
-
-async def get(store: Store, key: str, **span: Any) -> bytes:
-    reader = await store.read(key, **span)
-    try:
-        return b"".join([piece async for piece in reader])
-    finally:
-        await reader.close()
 
 
 def name_in(url: str) -> str:

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import pytest
 from tests.api.checks import queued, wait_for_status
 from tests.faults.fake_keystone import PASSWORD, USER, FakeKeystone
 from tests.support import ceph, s3
+from tests.support.disks import Disks, mounting, run, unmount
 from tests.support.faulty import Act, FaultyServer, refuse, stall_answer
 from tests.support.postgres import Cluster
 from tests.support.scraping import Metrics, with_metrics
@@ -64,45 +65,12 @@ class Service(ServerProcess):
         return httpx.get(f"{self.url}/readyz", timeout=15, trust_env=False)
 
 
-class Disk:
-    """A file system of its own, in memory."""
-
-    def __init__(self, path: Path, size_bytes: int) -> None:
-        self.path = path
-        path.mkdir()
-        _run("mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(path))
-
-    def remount(self, how: str) -> None:
-        """`ro` or `rw`."""
-        _run("mount", "-o", f"remount,{how}", str(self.path))
-
-    def fill(self) -> Path:
-        """Leave no room; gives the file that takes it."""
-        ballast = self.path / "ballast"
-        with ballast.open("wb", buffering=0) as file:
-            try:
-                while file.write(bytes(4 * KIB)):
-                    pass
-            except OSError:
-                return ballast
-        raise AssertionError("unreachable")
-
-
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Callable[[int], Disk]]:
+def disk(tmp_path: Path) -> Iterator[Disks]:
     """Makes disks of so many bytes."""
-    made: list[Disk] = []
-
-    def make(size_bytes: int) -> Disk:
-        try:
-            made.append(Disk(tmp_path / f"disk{len(made)}", size_bytes))
-        except (subprocess.CalledProcessError, FileNotFoundError):
-            pytest.skip("needs the right to mount a file system; run the tests as root")
-        return made[-1]
-
-    yield make
-    for each in made:
-        subprocess.run(["umount", "--lazy", str(each.path)], check=False, capture_output=True)
+    made = Disks(tmp_path)
+    yield made
+    made.unmount()
 
 
 @pytest.fixture
@@ -113,10 +81,6 @@ def slow_disk(tmp_path: Path) -> Iterator[SlowDisk]:
             yield made
     except OSError as error:
         pytest.skip(f"needs FUSE and the right to mount: {error}")
-
-
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True)
 
 
 @contextmanager
@@ -144,9 +108,9 @@ def active(client: Client, data: bytes) -> str:
 
 
 def test_a_full_store_is_told_counted_and_over_when_there_is_room(
-    disk: Callable[[int], Disk], tmp_path: Path
+    disk: Disks, tmp_path: Path
 ) -> None:
-    small = disk(3 * MIB)
+    small = disk("3m")
     with serving(tmp_path / "service", on(small.path)) as service:
         demo = service.demo
         kept = active(demo, b"kept" * KIB)
@@ -164,9 +128,9 @@ def test_a_full_store_is_told_counted_and_over_when_there_is_room(
 
 
 def test_a_catalog_on_a_full_disk_refuses_changes_reads_on_and_recovers(
-    disk: Callable[[int], Disk], tmp_path: Path
+    disk: Disks, tmp_path: Path
 ) -> None:
-    small = disk(8 * MIB)
+    small = disk("8m")
     database = {"database": {"url": f"sqlite:///{small.path}/transom.db"}}
     with serving(tmp_path / "service", database) as service:
         demo = service.demo
@@ -211,13 +175,13 @@ def _all(client: Client) -> list[dict[str, Any]]:
 
 
 def test_a_store_that_turned_read_only_is_told_counted_and_still_read(
-    disk: Callable[[int], Disk], tmp_path: Path
+    disk: Disks, tmp_path: Path
 ) -> None:
-    small = disk(4 * MIB)
+    small = disk("4m")
     with serving(tmp_path / "service", on(small.path)) as service:
         demo = service.demo
         kept = active(demo, b"kept")
-        small.remount("ro")
+        small.make_read_only()
         image_id = queued(demo)
         answer = demo.put_data(image_id, b"x" * 100_000)
         assert answer.status_code == 503, told(answer)
@@ -225,7 +189,7 @@ def test_a_store_that_turned_read_only_is_told_counted_and_still_read(
         assert demo.get(f"/v2/images/{kept}/file").content == b"kept"
         assert service.ready().status_code == 503
         service.metrics.wait_for(lambda value: value > 0, ERRORS, store="main", kind="unavailable")
-        small.remount("rw")
+        small.make_writable()
         assert service.ready().status_code == 200
         demo.upload(image_id, b"x" * 100_000)
 
@@ -239,12 +203,12 @@ class Loop:
         self.path.mkdir()
         with self._file.open("wb") as file:
             file.truncate(32 * MIB)
-        _run("mkfs.ext4", "-q", str(self._file))
+        run("mkfs.ext4", "-q", str(self._file))
         self.mount()
 
     def mount(self) -> None:
         """Mount it, writable."""
-        _run("mount", "-o", "loop,errors=remount-ro", str(self._file), str(self.path))
+        run("mount", "-o", "loop,errors=remount-ro", str(self._file), str(self.path))
 
     def fail(self) -> None:
         """What the kernel does when the disk gave an error."""
@@ -256,7 +220,7 @@ class Loop:
 
     def mend(self) -> None:
         """What the operator does: unmount it, check it, mount it."""
-        _run("umount", str(self.path))
+        run("umount", str(self.path))
         # 1: errors were found and corrected.
         done = subprocess.run(["e2fsck", "-fy", str(self._file)], check=False, capture_output=True)
         assert done.returncode in (0, 1), done.stdout
@@ -266,12 +230,10 @@ class Loop:
 @pytest.fixture
 def loop(tmp_path: Path) -> Iterator[Loop]:
     """An ext4 of the test's own."""
-    try:
+    with mounting():
         made = Loop(tmp_path)
-    except (subprocess.CalledProcessError, FileNotFoundError):
-        pytest.skip("needs the right to mount a file system; run the tests as root")
     yield made
-    subprocess.run(["umount", "--lazy", str(made.path)], check=False, capture_output=True)
+    unmount(made.path)
 
 
 def test_a_catalog_whose_disk_turned_read_only_refuses_changes_reads_on_and_loses_nothing(

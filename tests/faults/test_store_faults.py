@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.disks import Disks, run
 from transom.errors import (
     ConfigurationError,
     StoreFailed,
@@ -38,43 +39,12 @@ MIB = 1024 * KIB
 REAL_FDATASYNC = os.fdatasync
 
 
-def run(*command: object) -> None:
-    subprocess.run([*map(str, command)], check=True, capture_output=True)
-
-
-class Mount:
-    """A file system of its own, in memory, that can be filled, made read-only and taken away."""
-
-    def __init__(self, path: Path, size: str) -> None:
-        self.path = path
-        self.path.mkdir()
-        run("mount", "-t", "tmpfs", "-o", f"size={size},mode=0750", "tmpfs", path)
-
-    def make_read_only(self) -> None:
-        run("mount", "-o", "remount,ro", self.path)
-
-    def make_writable(self) -> None:
-        run("mount", "-o", "remount,rw", self.path)
-
-    def take_away(self) -> None:
-        run("umount", "--lazy", self.path)
-
-
 @pytest.fixture
-def mount(tmp_path: Path) -> Iterator[Callable[[str], Mount]]:
+def mount(tmp_path: Path) -> Iterator[Disks]:
     """Makes file systems; needs the right to mount."""
-    made: list[Mount] = []
-
-    def make(size: str) -> Mount:
-        try:
-            made.append(Mount(tmp_path / f"mount{len(made)}", size))
-        except (subprocess.CalledProcessError, FileNotFoundError):
-            pytest.skip("needs the right to mount a file system; run the tests as root")
-        return made[-1]
-
-    yield make
-    for each in made:
-        subprocess.run(["umount", "--lazy", str(each.path)], check=False, capture_output=True)
+    made = Disks(tmp_path)
+    yield made
+    made.unmount()
 
 
 def opened(path: Path, **options: Any) -> FileStore:
@@ -118,7 +88,7 @@ def files_below(path: Path) -> set[str]:
 
 
 async def test_a_full_disk_fails_the_write_and_leaves_nothing(
-    mount: Callable[[str], Mount],
+    mount: Disks,
 ) -> None:
     disk = mount("8m")
     store = opened(disk.path / "store")
@@ -132,7 +102,7 @@ async def test_a_full_disk_fails_the_write_and_leaves_nothing(
     await store.close()
 
 
-async def test_a_full_disk_is_told_from_the_announced_size(mount: Callable[[str], Mount]) -> None:
+async def test_a_full_disk_is_told_from_the_announced_size(mount: Disks) -> None:
     store = opened(mount("8m").path / "store")
     writer = store.writer("key", size_hint=20 * MIB)
     with pytest.raises(StoreFull):
@@ -143,7 +113,7 @@ async def test_a_full_disk_is_told_from_the_announced_size(mount: Callable[[str]
 
 
 async def test_a_full_disk_stops_the_intake_with_its_own_error(
-    mount: Callable[[str], Mount],
+    mount: Disks,
 ) -> None:
     store = opened(mount("8m").path / "store")
     sent = 0
@@ -170,7 +140,7 @@ async def test_a_full_disk_stops_the_intake_with_its_own_error(
     await store.close()
 
 
-async def test_no_files_left_fails_the_write_as_a_full_disk(mount: Callable[[str], Mount]) -> None:
+async def test_no_files_left_fails_the_write_as_a_full_disk(mount: Disks) -> None:
     disk = mount("8m,nr_inodes=12")
     store = opened(disk.path / "store")
     stored = set()
@@ -188,7 +158,7 @@ async def test_no_files_left_fails_the_write_as_a_full_disk(mount: Callable[[str
 
 
 async def test_a_full_store_is_not_ready_and_can_still_be_read(
-    mount: Callable[[str], Mount],
+    mount: Disks,
 ) -> None:
     disk = mount("8m")
     store = opened(disk.path / "store")
@@ -245,7 +215,7 @@ def test_a_file_larger_than_the_system_allows_is_told_clearly(tmp_path: Path) ->
 
 
 async def test_a_disk_that_turned_read_only_takes_and_removes_nothing_but_reads(
-    mount: Callable[[str], Mount],
+    mount: Disks,
 ) -> None:
     disk = mount("16m")
     store = opened(disk.path / "store")
@@ -265,7 +235,7 @@ async def test_a_disk_that_turned_read_only_takes_and_removes_nothing_but_reads(
     await store.close()
 
 
-async def test_a_store_opened_on_a_read_only_disk_reads(mount: Callable[[str], Mount]) -> None:
+async def test_a_store_opened_on_a_read_only_disk_reads(mount: Disks) -> None:
     disk = mount("16m")
     folder = disk.path / "store"
     (folder / "ke").mkdir(parents=True)
@@ -354,7 +324,7 @@ async def test_a_vanished_folder_is_unavailable_not_empty(tmp_path: Path) -> Non
     await store.close()
 
 
-async def test_an_unmounted_disk_is_unavailable_not_empty(mount: Callable[[str], Mount]) -> None:
+async def test_an_unmounted_disk_is_unavailable_not_empty(mount: Disks) -> None:
     disk = mount("16m")
     store = opened(disk.path)
     await put(store, "key", b"x")

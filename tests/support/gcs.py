@@ -90,10 +90,16 @@ async def _pass_on(
     with contextlib.suppress(asyncio.IncompleteReadError, OSError):
         while True:
             head = (await client.readuntil(b"\r\n\r\n")).decode("latin-1")
+            length = re.search(r"\r\ncontent-length: *([0-9]+)", head, flags=re.IGNORECASE)
+            left = int(length[1]) if length else 0
             is_known = f"\r\nauthorization: bearer {TOKEN}\r\n" in head.lower()
             if not is_known:
                 back.cancel()
-                answers.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+                # Whoever closes with something unread resets the connection, and the answer with it.
+                await client.readexactly(left)
+                answers.write(
+                    b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                )
                 await answers.drain()
                 break
             head = re.sub(r"\r\nauthorization:[^\r]*", "", head, flags=re.IGNORECASE)
@@ -104,8 +110,6 @@ async def _pass_on(
                 flags=re.IGNORECASE,
             )
             requests.write(head.encode("latin-1"))
-            length = re.search(r"\r\ncontent-length: *([0-9]+)", head, flags=re.IGNORECASE)
-            left = int(length[1]) if length else 0
             while left and (data := await client.read(min(left, 256 * 1024))):
                 requests.write(data)
                 await requests.drain()

@@ -15,18 +15,18 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import httpx
 
 from tests.support.server import (
     Client,
     Config,
+    Kind,
     ServerFailed,
     ServerProcess,
     merged,
@@ -37,7 +37,6 @@ ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
 
-Kind = Literal["serve", "worker"]
 IMPORTS: Config = {
     "imports": {
         "methods": ["glance-direct", "web-download", "copy-image"],
@@ -188,25 +187,7 @@ class Replica(ServerProcess):
         self._write_config()
         with self.log_path.open("ab") as log:
             self._log_start = log.tell()
-            self.process = subprocess.Popen(
-                [
-                    *_dies_with_us(),
-                    sys.executable,
-                    "-m",
-                    self.module,
-                    self.kind,
-                    "--config",
-                    str(self.config_path),
-                    "--data",
-                    str(self.data),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self.folder,
-                env=self.environment(),
-                start_new_session=True,
-            )
+            self._launch(log)
 
     def wait(self) -> None:
         """Wait until it is up."""
@@ -261,11 +242,6 @@ class Replica(ServerProcess):
         bind = f"127.0.0.1:{self.port}" if self.port else "127.0.0.1:9292"
         own = {"server": {"bind": bind, "shutdown_seconds": 5}}
         self.config_path.write_text(to_toml(merged(own, self.config)))
-
-
-def _dies_with_us() -> list[str]:
-    program = shutil.which("setpriv")
-    return [program, "--pdeathsig", "KILL"] if program else []
 
 
 class Deployment:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Literal, Self
 
 import httpx
 import yaml
@@ -31,6 +31,8 @@ PATCH_V21 = "application/openstack-images-v2.1-json-patch"
 PATCH_V20 = "application/openstack-images-v2.0-json-patch"
 
 Config = Mapping[str, Any]
+Kind = Literal["serve", "worker"]
+"""Which of the two long-running commands."""
 
 _SETPRIV = shutil.which("setpriv")
 _DIES_WITH_US = [_SETPRIV, "--pdeathsig", "KILL"] if _SETPRIV else []
@@ -215,6 +217,7 @@ class ServerProcess:
         self.port = 0
         self.module = "transom"
         """What is run: the program, or one of the tests that changes it first."""
+        self.kind: Kind = "serve"
         self.module_folders: list[Path] = []
         """Where it finds further Python modules."""
         self._clients: list[Client] = []
@@ -235,25 +238,7 @@ class ServerProcess:
             self.port = free_port()
             self._write_config()
             with self.log_path.open("ab") as log:
-                self.process = subprocess.Popen(
-                    [
-                        *_DIES_WITH_US,
-                        sys.executable,
-                        "-m",
-                        self.module,
-                        "serve",
-                        "--config",
-                        str(self.config_path),
-                        "--data",
-                        str(self.data),
-                    ],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    cwd=self.folder,
-                    env=self.environment(),
-                    start_new_session=True,
-                )
+                self._launch(log)
             try:
                 self._wait_until_it_serves()
             except ServerFailed:
@@ -461,6 +446,28 @@ class ServerProcess:
             # The commands of `run` take no configuration file here, so the address goes this way.
             kept["TRANSOM_DATABASE__URL"] = str(self.config["database"]["url"])
         return kept
+
+    def _launch(self, log: BinaryIO) -> None:
+        """Start the process, and do not wait for it."""
+        self.process = subprocess.Popen(
+            [
+                *_DIES_WITH_US,
+                sys.executable,
+                "-m",
+                self.module,
+                self.kind,
+                "--config",
+                str(self.config_path),
+                "--data",
+                str(self.data),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=self.folder,
+            env=self.environment(),
+            start_new_session=True,
+        )
 
     def _wait_until_it_serves(self) -> None:
         assert self.process is not None
