@@ -112,18 +112,24 @@ async def _sweep_intakes(registry: Registry) -> int:
 async def dead_processes(registry: Registry) -> list[str]:
     """Ids of the processes that are gone: those of this machine whose pid is no longer theirs, and
     those anywhere whose lease has run out."""
-    found = []
+    return [id_ for id_, is_dead in (await _leases(registry)).items() if is_dead]
+
+
+async def living_processes(registry: Registry) -> set[str]:
+    """Ids of the processes that serve this catalog."""
+    return {id_ for id_, is_dead in (await _leases(registry)).items() if not is_dead}
+
+
+async def _leases(registry: Registry) -> dict[str, bool]:
+    """Of every process that holds a lease, whether it is dead. This one is not."""
+    processes = registry.catalog.processes
     host = machine()
-    silent = set(
-        await registry.catalog.processes.dead(DEAD_AFTER_SECONDS, watched_seconds=WATCHED_SECONDS)
-    )
-    for process in await registry.catalog.processes.list():
-        if process.id == registry.process_id:
-            continue
-        gone_here = process.host == host and not is_running(process)
-        if gone_here or process.id in silent:
-            found.append(process.id)
-    return found
+    silent = set(await processes.dead(DEAD_AFTER_SECONDS, watched_seconds=WATCHED_SECONDS))
+    return {
+        process.id: process.id != registry.process_id
+        and (process.id in silent or (process.host == host and not is_running(process)))
+        for process in await processes.list()
+    }
 
 
 async def watch_the_silent(registry: Registry) -> None:
@@ -131,12 +137,6 @@ async def watch_the_silent(registry: Registry) -> None:
     await dead_processes(registry)
     if registry.catalog.processes.are_suspected:
         await asyncio.sleep(WATCHED_SECONDS)
-
-
-async def living_processes(registry: Registry) -> set[str]:
-    """Ids of the processes that serve this catalog."""
-    leases = {process.id for process in await registry.catalog.processes.list()}
-    return leases - set(await dead_processes(registry))
 
 
 @functools.cache
