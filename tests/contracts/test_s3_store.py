@@ -17,9 +17,10 @@ from tests.support import ceph, s3
 from transom.errors import ConfigurationError, StoreFailed, StoreUnavailable
 from transom.settings import StoreSettings, load, shown
 from transom.stores import open_store
+from transom.stores.buckets import MIB
 from transom.stores.drivers.s3 import S3Store
 from transom.stores.drivers.s3 import bucket as bucket_module
-from transom.stores.drivers.s3.options import MIB, read_options
+from transom.stores.drivers.s3.options import read_options
 from transom.stores.drivers.s3.parts import PARTS_MAX, Memory, part_size
 from transom.stores.measured import MeasuredStore
 from transom.stores.store import KeyMissing, LinkingStore

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Final
 
 from transom.errors import ConfigurationError
 from transom.settings import StoreSettings
-
-_FOLDERS: Final = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*/)*")
 
 
 def refuse_unknown_options(name: str, settings: StoreSettings, known: Collection[str] = ()) -> None:
@@ -45,19 +42,6 @@ def text_option(
     if not isinstance(value, str) or not value.isprintable() or (right and not value.strip()):
         raise ConfigurationError(f"stores.{name}.{key}: give {right or 'a text'}.")
     return value.strip()
-
-
-def prefix_option(name: str, settings: StoreSettings) -> str:
-    """The option `prefix` of stores in buckets: what all keys begin with, empty or ending with a
-    slash. Raises ConfigurationError."""
-    prefix = text_option(name, settings, "prefix")
-    prefix = prefix and prefix.strip("/") + "/"
-    if not _FOLDERS.fullmatch(prefix) or len(prefix) > 512:
-        raise ConfigurationError(
-            f"stores.{name}.prefix = {prefix!r}: give words of letters, digits, dots, underscores or "
-            "dashes with slashes between, no word starting with a dot, 512 characters at most."
-        )
-    return prefix
 
 
 def choice_option(

@@ -14,7 +14,7 @@ import obstore.store
 from transom.errors import ConfigurationError
 from transom.settings import StoreSettings
 from transom.stores.drivers.objects.options import read_options
-from transom.stores.drivers.objects.shelf import Shelf
+from transom.stores.drivers.objects.shelf import Shelf, reached
 from transom.stores.drivers.objects.store import ObjectStore
 from transom.stores.options import text_option
 
@@ -63,19 +63,15 @@ class AzureStore(ObjectStore):
         config: dict[str, Any] = {"account_name": account} | _credentials(name, values)
         if options.endpoint_url:
             config["endpoint"] = options.endpoint_url
-        try:
-            reached = obstore.store.AzureStore(
-                container,
-                config=config,  # type: ignore[arg-type]
-                client_options=options.client_options(),  # type: ignore[arg-type]
-                retry_config=options.retry_config(),  # type: ignore[arg-type]
-            )
-        except (obstore.exceptions.BaseError, ValueError, OSError) as wrong:
-            raise ConfigurationError(
-                f"stores.{name}: Azure's credentials or addresses, here or in the environment, "
-                f"cannot be used ({type(wrong).__name__}); correct them."
-            ) from wrong
-        super().__init__(Shelf(name, reached, options, f"azure://{account}/{container}/"), "azure")
+        found = reached(
+            obstore.store.AzureStore,
+            container,
+            store=name,
+            whose="Azure's",
+            options=options,
+            config=config,
+        )
+        super().__init__(Shelf(name, found, options, f"azure://{account}/{container}/"), "azure")
 
 
 def _credentials(name: str, values: dict[str, str]) -> dict[str, Any]:

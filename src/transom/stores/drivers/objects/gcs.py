@@ -12,7 +12,7 @@ import obstore.store
 from transom.errors import ConfigurationError
 from transom.settings import StoreSettings
 from transom.stores.drivers.objects.options import read_options
-from transom.stores.drivers.objects.shelf import Shelf
+from transom.stores.drivers.objects.shelf import Shelf, reached
 from transom.stores.drivers.objects.store import ObjectStore
 from transom.stores.options import text_option
 
@@ -52,19 +52,15 @@ class GcsStore(ObjectStore):
             config["service_account_key"] = _account(name, file)
         if token:
             config["bearer_token"] = token
-        try:
-            reached = obstore.store.GCSStore(
-                bucket,
-                config=config,  # type: ignore[arg-type]
-                client_options=options.client_options(),  # type: ignore[arg-type]
-                retry_config=options.retry_config(),  # type: ignore[arg-type]
-            )
-        except (obstore.exceptions.BaseError, ValueError, OSError) as wrong:
-            raise ConfigurationError(
-                f"stores.{name}: Google's credentials or addresses, here or in the environment, "
-                f"cannot be used ({type(wrong).__name__}); correct them."
-            ) from wrong
-        super().__init__(Shelf(name, reached, options, f"gs://{bucket}/"), "gs")
+        found = reached(
+            obstore.store.GCSStore,
+            bucket,
+            store=name,
+            whose="Google's",
+            options=options,
+            config=config,
+        )
+        super().__init__(Shelf(name, found, options, f"gs://{bucket}/"), "gs")
 
 
 def _account(name: str, file: str) -> str:

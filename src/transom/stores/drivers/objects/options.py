@@ -12,16 +12,9 @@ import msgspec
 
 from transom.errors import ConfigurationError
 from transom.settings import StoreSettings
-from transom.stores.options import (
-    count_option,
-    flag_option,
-    prefix_option,
-    refuse_unknown_options,
-    seconds_option,
-    text_option,
-)
+from transom.stores.buckets import prefix_option, transfer_options
+from transom.stores.options import refuse_unknown_options, text_option
 
-MIB = 1024 * 1024
 KEYS = (
     "prefix", "endpoint_url", "verify", "ca_file", "part_size_bytes", "parallel_parts",
     "connect_timeout_seconds", "timeout_seconds", "retries_max",
@@ -95,17 +88,8 @@ def read_options(name: str, settings: StoreSettings, own: Collection[str]) -> Ob
     return ObjectOptions(
         prefix=prefix,
         endpoint_url=endpoint_url,
-        verify=flag_option(name, settings, "verify", default=True),
         ca_file=ca_file,
-        part_size_bytes=count_option(
-            name, settings, "part_size_bytes", 8 * MIB, least=5 * MIB, most=1024 * MIB
-        ),
-        parallel_parts=count_option(name, settings, "parallel_parts", 4, least=1, most=64),
-        connect_timeout_seconds=seconds_option(
-            name, settings, "connect_timeout_seconds", 5.0, most=300
-        ),
-        timeout_seconds=seconds_option(name, settings, "timeout_seconds", 60.0, most=3600),
-        retries_max=count_option(name, settings, "retries_max", 5, least=0, most=50),
+        **transfer_options(name, settings),
     )
 
 

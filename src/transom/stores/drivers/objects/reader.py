@@ -9,8 +9,8 @@ from typing import Self
 import obstore
 
 from transom.errors import StoreFailed
+from transom.stores.buckets import MIB
 from transom.stores.drivers.objects.faults import explained
-from transom.stores.drivers.objects.options import MIB
 from transom.stores.drivers.objects.shelf import Shelf
 from transom.stores.store import KeyMissing
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import obstore
+
+from transom.errors import ConfigurationError
 from transom.stores.drivers.objects.options import ObjectOptions
 from transom.stores.pulled import Writers
 
@@ -26,3 +30,28 @@ class Shelf:
     def url(self, key: str) -> str:
         """The object's location."""
         return self._root_url + self.options.prefix + key
+
+
+def reached(
+    make: Callable[..., Any],
+    place: str,
+    *,
+    store: str,
+    whose: str,
+    options: ObjectOptions,
+    config: dict[str, Any],
+) -> Any:
+    """What the library reaches a bucket or container by, without reaching it. `whose` is the provider,
+    for the message. Raises ConfigurationError."""
+    try:
+        return make(
+            place,
+            config=config,
+            client_options=options.client_options(),
+            retry_config=options.retry_config(),
+        )
+    except (obstore.exceptions.BaseError, ValueError, OSError) as wrong:
+        raise ConfigurationError(
+            f"stores.{store}: {whose} credentials or addresses, here or in the environment, "
+            f"cannot be used ({type(wrong).__name__}); correct them."
+        ) from wrong

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import obstore
 
 from transom.errors import StoreFailed, TransomError
+from transom.stores.buckets import MIB
 from transom.stores.drivers.objects.faults import explained
-from transom.stores.drivers.objects.options import MIB
 from transom.stores.drivers.objects.shelf import Shelf
 from transom.stores.pulled import PulledWriter
 from transom.stores.store import KeyMissing

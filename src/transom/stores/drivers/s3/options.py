@@ -11,20 +11,15 @@ import msgspec
 
 from transom.errors import ConfigurationError
 from transom.settings import StoreSettings
+from transom.stores.buckets import MIB, prefix_option, transfer_options
 from transom.stores.options import (
     choice_option,
     count_option,
     flag_option,
-    prefix_option,
     refuse_unknown_options,
-    seconds_option,
     text_option,
 )
 
-MIB = 1024 * 1024
-PART_BYTES_LEAST = 5 * MIB
-"""Smaller parts, but for the last, are refused by every S3 server."""
-_PART_BYTES_MOST = 1024 * MIB
 _LINK_SECONDS_MOST = 7 * 24 * 3600
 """Longer lives of presigned URLs are refused by S3 servers."""
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
@@ -116,25 +111,15 @@ def read_options(name: str, settings: StoreSettings) -> S3Options:
             "Addressing",
             choice_option(name, settings, "addressing", ("auto", "path", "virtual"), "auto"),
         ),
-        verify=flag_option(name, settings, "verify", default=True),
         ca_file=text("ca_file"),
-        part_size_bytes=count_option(
-            name, settings, "part_size_bytes", 8 * MIB,
-            least=PART_BYTES_LEAST, most=_PART_BYTES_MOST,
-        ),
-        parallel_parts=count_option(name, settings, "parallel_parts", 4, least=1, most=64),
-        connect_timeout_seconds=seconds_option(
-            name, settings, "connect_timeout_seconds", 5.0, most=300
-        ),
-        timeout_seconds=seconds_option(name, settings, "timeout_seconds", 60.0, most=3600),
-        retries_max=count_option(name, settings, "retries_max", 5, least=0, most=50),
         signs_payload={"auto": None, "true": True, "false": False}[sign],
         redirect=flag_option(name, settings, "redirect", default=False),
         redirect_seconds=count_option(
             name, settings, "redirect_seconds", 300, least=1, most=_LINK_SECONDS_MOST
         ),
         redirect_endpoint_url=text("redirect_endpoint_url").rstrip("/"),
-    )  # fmt: skip
+        **transfer_options(name, settings),
+    )
     _check(name, options)
     return options
 

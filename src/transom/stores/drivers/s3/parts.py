@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
-from transom.stores.drivers.s3.options import MIB
+from transom.stores.buckets import MIB
 
 PARTS_MAX = 10_000
 """No S3 server takes more parts in one upload."""

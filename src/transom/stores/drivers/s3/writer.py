@@ -14,9 +14,9 @@ import msgspec
 import structlog
 
 from transom.errors import StoreFailed, StoreUnavailable, TransomError
+from transom.stores.buckets import PART_BYTES_LEAST
 from transom.stores.drivers.s3.bucket import Bucket, in_use
 from transom.stores.drivers.s3.faults import GONE, NO_UPLOAD, TROUBLE, Answer
-from transom.stores.drivers.s3.options import PART_BYTES_LEAST
 from transom.stores.drivers.s3.parts import CROWD_BYTES, PARTS_MAX, Buffer, part_size
 from transom.stores.store import KeyMissing, Stored
 from transom.stores.threads import run_to_end, settled
