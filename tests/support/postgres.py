@@ -6,16 +6,19 @@ PostgreSQL refuses to run as root, so there the cluster belongs to another user.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import functools
 import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psycopg
 
@@ -37,7 +40,9 @@ _SETTINGS = {
 
 _PREFIX = "transom-postgres-"
 _OWNER = "owner"
-"""A file in the folder of each cluster: whose it is."""
+"""A file in the folder of each cluster, locked as long as the process lives that it belongs to. A
+process id would not do: after a restart of the machine it is somebody else's."""
+_END_SECONDS = 10.0
 _DROPPED_TOGETHER = 12
 """Databases of tests that are over go so many at a time: each by itself would cost every test."""
 
@@ -52,15 +57,17 @@ class Cluster:
         self._numbers = itertools.count()
         self._lent: list[str] = []
         self._over: list[str] = []
+        self._owned: IO[str] | None = None
 
     @classmethod
     def start(cls) -> Cluster:
         """A new, empty cluster, which is removed when the process ends."""
-        _remove_leftovers()
+        remove_leftovers()
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         cluster = cls(folder, _binaries())
         atexit.register(cluster.remove)
-        (folder / _OWNER).write_text(str(os.getpid()))
+        cluster._owned = (folder / _OWNER).open("w")
+        fcntl.flock(cluster._owned, fcntl.LOCK_EX)
         if cluster._user is not None:
             shutil.chown(folder, cluster._user)
         cluster._run(
@@ -89,10 +96,16 @@ class Cluster:
         self._run("pg_ctl", "-D", self.data, "-w", "-s", "-m", "fast", "stop")
 
     def remove(self) -> None:
-        """Stop the server and remove its folder."""
-        if (self.folder / "data" / "postmaster.pid").exists():
-            self.down()
+        """End the server, if it runs, and remove its folder. What is in it is not kept."""
+        pid = self._server()
+        if pid is not None:
+            os.kill(pid, signal.SIGQUIT)
+            deadline = time.monotonic() + _END_SECONDS
+            while self._server() == pid and time.monotonic() < deadline:
+                time.sleep(0.02)
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._owned is not None:
+            self._owned.close()
 
     def restart(self) -> None:
         """Stop the server and start it again."""
@@ -138,6 +151,16 @@ class Cluster:
         """What the cluster takes on the disk."""
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
+    def _server(self) -> int | None:
+        """The process of the server. What its file says may be of a server that was killed, and of
+        another machine's start, so it counts only if that process works in the data folder."""
+        try:
+            pid = int((Path(self.data) / "postmaster.pid").read_text().partition("\n")[0])
+            works_in = Path(f"/proc/{pid}/cwd").resolve(strict=True)
+        except (OSError, ValueError):
+            return None
+        return pid if works_in == Path(self.data).resolve() else None
+
     def _drop(self, names: Sequence[str]) -> None:
         self.sql(*(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)" for name in names))
 
@@ -175,15 +198,16 @@ def binary(name: str) -> Path:
     return _binaries() / name
 
 
-def _remove_leftovers() -> None:
+def remove_leftovers() -> None:
     """Remove the clusters of test processes that were killed before they could do it."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
-            pid = int((folder / _OWNER).read_text())
-        except (OSError, ValueError):
+            with (folder / _OWNER).open() as owner:
+                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                Cluster(folder, _binaries()).remove()
+        except OSError:
+            # It has an owner, or none yet, or another process is just removing it.
             continue
-        if not Path(f"/proc/{pid}").exists():
-            Cluster(folder, _binaries()).remove()
 
 
 def _binaries() -> Path:
