@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import sys
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import pytest
 import structlog
 
+from tests.support import postgres
 from tests.support.server import Client, Config, ServerProcess, merged
 
 pytest.register_assert_rewrite("tests.api.checks")
@@ -67,9 +68,6 @@ def with_test_database(config: Config) -> Config:
     """The configuration on a new database of the kind that TRANSOM_TEST_DATABASE asks for."""
     if "database" in config or os.environ.get("TRANSOM_TEST_DATABASE", "sqlite") == "sqlite":
         return config
-    # Only here: a machine without PostgreSQL runs everything else.
-    from tests.support import postgres
-
     return merged(config, {"database": {"url": postgres.cluster().database(stays=True)}})
 
 
@@ -77,8 +75,6 @@ def without_database(server: ServerProcess) -> None:
     """Remove the database that `with_test_database` made for a server that is over."""
     url = server.config.get("database", {}).get("url", "")
     if url.startswith("postgresql:"):
-        from tests.support import postgres
-
         postgres.cluster().drop(url)
 
 
@@ -91,8 +87,16 @@ def configured(folder: Path, config: Config | None = None) -> ServerProcess:
 def _databases_go_with_their_test() -> Iterator[None]:
     """Hundreds of databases, some megabytes each, would fill the disk before the last test."""
     yield
-    if "tests.support.postgres" in sys.modules:
-        sys.modules["tests.support.postgres"].end_of_test()
+    postgres.end_of_test()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
+    """What a module or a session shares must not go with the test that happened to be the first."""
+    with contextlib.ExitStack() as stack:
+        if fixturedef.scope != "function":
+            stack.enter_context(postgres.for_many_tests())
+        return (yield)
 
 
 @pytest.fixture(autouse=True)

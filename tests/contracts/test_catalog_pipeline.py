@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
+import uvloop
 from sqlalchemy import Connection
 
 from tests.support.catalogs import NOON, an_image, fresh_url
@@ -26,6 +29,13 @@ from transom.model.actor import Actor
 from transom.model.query import ImageQuery
 
 ME = Actor(project_id="mine")
+
+
+@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy])
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """Python's own loop, and the one that serves: they tell of sockets differently."""
+    made: asyncio.AbstractEventLoopPolicy = request.param()
+    return made
 
 
 @pytest.fixture
@@ -218,6 +228,37 @@ async def test_the_loop_answers_again_after_the_server_restarted(tmp_path: Path)
         assert await answered(engine, one) == [(1,)]
     finally:
         catalog.close()
+        cluster.remove()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+async def test_who_waits_is_told_when_the_server_ends_with_requests_unread(
+    how: signal.Signals,
+) -> None:
+    """The socket tells of an error and has an answer at the same time then."""
+    cluster = Cluster.start()
+    engine = Engine(cluster.database(), patience=Patience(outage_seconds=0.2))
+    try:
+        [(pid,)] = await answered(engine, text("SELECT pg_backend_pid()"))
+        large = text("SELECT repeat('x', 60000)")
+        assert await engine.ahead(large, {}) is not None
+        first = asyncio.ensure_future(engine.ahead(large, {}))
+        await asyncio.sleep(0)
+        # The answer is there; the loop does not look at it before the server is gone.
+        time.sleep(0.3)  # noqa: ASYNC251 - the loop itself is held up
+        os.kill(pid, signal.SIGSTOP)
+        second = asyncio.ensure_future(engine.ahead(large, {}))
+        await asyncio.sleep(0)
+        os.kill(pid, how)
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(0.3)  # noqa: ASYNC251 - the loop itself is held up
+
+        began = time.monotonic()
+        assert await second is None
+        assert await first in (None, [("x" * 60000,)])
+        assert time.monotonic() - began < 5
+    finally:
+        engine.close()
         cluster.remove()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import postgres
 from tests.support.postgres import Cluster, remove_leftovers
 
 _OWNING = """
@@ -91,6 +92,23 @@ def test_a_process_that_has_the_number_of_a_dead_server_is_left_alone(killed: Pa
             other.kill()
 
     assert not killed.exists()
+
+
+@pytest.fixture(scope="module")
+def shared() -> str:
+    """A database of all tests of this module."""
+    return postgres.cluster().database()
+
+
+def test_what_tests_share_outlives_the_first_of_them(shared: str) -> None:
+    own = [postgres.cluster().database() for _ in range(20)]
+
+    postgres.end_of_test()
+
+    found = postgres.cluster().sql("SELECT datname FROM pg_database")
+    there = {postgres.cluster().url(name) for (name,) in found}
+    assert shared in there
+    assert not there & set(own)
 
 
 def test_what_has_an_owner_stays() -> None:

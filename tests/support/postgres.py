@@ -6,6 +6,7 @@ PostgreSQL refuses to run as root, so there the cluster belongs to another user.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import fcntl
 import functools
 import itertools
@@ -16,7 +17,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,6 +45,7 @@ _OWNER = "owner"
 """A file in the folder of each cluster, locked as long as the process lives that it belongs to. A
 process id would not do: after a restart of the machine it is somebody else's."""
 _END_SECONDS = 10.0
+_for_many_tests: ContextVar[bool] = ContextVar("for_many_tests", default=False)
 _DROPPED_TOGETHER = 12
 """Databases of tests that are over go so many at a time: each by itself would cost every test."""
 
@@ -66,8 +69,11 @@ class Cluster:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         cluster = cls(folder, _binaries())
         atexit.register(cluster.remove)
-        cluster._owned = (folder / _OWNER).open("w")
+        # Nobody sees it without its lock.
+        draft = folder / "draft"
+        cluster._owned = draft.open("w")
         fcntl.flock(cluster._owned, fcntl.LOCK_EX)
+        draft.rename(folder / _OWNER)
         if cluster._user is not None:
             shutil.chown(folder, cluster._user)
         cluster._run(
@@ -114,10 +120,11 @@ class Cluster:
 
     def database(self, *, template: str = "template0", stays: bool = False) -> str:
         """The URL of a new database: a copy of another one of this cluster, or empty. It goes when
-        the test is over (`end_of_test`), or when the cluster does if it `stays`."""
+        the test is over (`end_of_test`), or when the cluster does: if it `stays`, or was made for
+        many tests (`for_many_tests`)."""
         name = f"test{next(self._numbers)}"
         self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
-        if not stays:
+        if not (stays or _for_many_tests.get()):
             self._lent.append(name)
         return self.url(name)
 
@@ -185,6 +192,16 @@ class Cluster:
 def cluster() -> Cluster:
     """The cluster that all tests of this process share."""
     return Cluster.start()
+
+
+@contextlib.contextmanager
+def for_many_tests() -> Iterator[None]:
+    """What is made inside outlives the test that asked for it first."""
+    token = _for_many_tests.set(True)
+    try:
+        yield
+    finally:
+        _for_many_tests.reset(token)
 
 
 def end_of_test() -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import select
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -202,6 +203,9 @@ class _Channel:
         self._transformer = Transformer
         self._encoder = Transformer(self._driver)
         self._auto = PyFormat.AUTO
+        # Told of errors and of the other side's end alone, which are told without being asked for.
+        self._hang_up = select.poll()
+        self._hang_up.register(self._socket, 0)
         self._pg.nonblocking = 1
         self._pg.enter_pipeline_mode()
         loop.add_reader(self._socket, self._read)
@@ -294,28 +298,37 @@ class _Channel:
             self.close()
 
     def _read(self) -> None:
-        pg, asked = self._pg, self._asked
         try:
-            pg.consume_input()
-            while asked and not pg.is_busy():
-                result = pg.get_result()
-                if result is None:
-                    # The end of one statement; at the end of all there is another one.
-                    if pg.is_busy():
-                        break
-                    result = pg.get_result()
-                if result is None:
-                    break
-                if result.status == self._sync:
-                    self._settle(asked.popleft())
-                elif result.status == self._rows:
-                    asked[0].result = result
-                elif result.status not in self._good:
-                    asked[0].failed = True
+            self._pg.consume_input()
+            self._take_results()
+            # libuv tells once of a connection that was reset, and then never again (it stops
+            # watching what it takes for a bad descriptor): whatever is left is read now, to the
+            # end, which is an error.
+            while self._hang_up.poll(0):
+                self._pg.consume_input()
+                self._take_results()
             if self._is_writing:
                 self._flush()
         except self._broken:
             self.close()
+
+    def _take_results(self) -> None:
+        pg, asked = self._pg, self._asked
+        while asked and not pg.is_busy():
+            result = pg.get_result()
+            if result is None:
+                # The end of one statement; at the end of all there is another one.
+                if pg.is_busy():
+                    break
+                result = pg.get_result()
+            if result is None:
+                break
+            if result.status == self._sync:
+                self._settle(asked.popleft())
+            elif result.status == self._rows:
+                asked[0].result = result
+            elif result.status not in self._good:
+                asked[0].failed = True
 
     def _settle(self, asked: _Asked) -> None:
         if asked.failed or asked.result is None:
