@@ -47,6 +47,7 @@ from transom.registry import Registry
 from transom.settings import Settings
 from transom.signatures import Signatures
 from transom.stores import Stores
+from transom.telemetry import outlived
 
 _log = structlog.get_logger(__name__)
 
@@ -148,33 +149,25 @@ class Background:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            try:
+            with outlived("lease.not_renewed", LEASE_FAILURES.at().add):
                 await self.registry.catalog.processes.beat(self.registry.process_id)
-            except TransomError as error:
-                LEASE_FAILURES.at().add()
-                _log.warning("lease.not_renewed", reason=str(error))
 
     async def _sweep(self) -> None:
         while True:
-            try:
+            with outlived("sweep.failed", SWEEP_FAILURES.at().add):
                 await sweep(self.registry)
                 SWEEP_MENDED.at("task").add(await sweep_tasks(self.registry))
                 SWEEP_SUCCEEDED.at().set(time.time())
-            except TransomError as error:
-                SWEEP_FAILURES.at().add()
-                _log.warning("sweep.failed", reason=str(error))
             # After a crash, what the dead left is not to wait for a second round.
             doubtful = self.registry.catalog.processes.are_suspected
             await asyncio.sleep(min(WATCHED_SECONDS, SWEEP_SECONDS) if doubtful else SWEEP_SECONDS)
 
     async def _count_events(self) -> None:
-        known: set[str] = set()
+        # Those whom nothing waits for are shown too, as 0.
+        known = set(self.registry.events.targets)
         while True:
-            try:
+            with outlived("events.not_counted"):
                 counts = await self.registry.catalog.outbox.count()
-            except TransomError as error:
-                _log.warning("events.not_counted", reason=str(error))
-            else:
                 known |= {target for target, _ in counts}
                 for target in known:
                     waiting = counts.get((target, EventState.WAITING), 0)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 
 import structlog
+
+from transom.errors import TransomError
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that this task works for."""
@@ -20,6 +23,23 @@ def _add_request_id(
     if value:
         event.setdefault("request_id", value)
     return event
+
+
+@contextlib.contextmanager
+def outlived(event: str, failed: Callable[[], object] | None = None) -> Iterator[None]:
+    """Nothing that goes wrong inside ends what is around: a loop of the background that died would
+    be missed by nobody, and the process would do without it until its next start. It is logged as
+    `event`, and `failed` is called."""
+    try:
+        yield
+    except TransomError as error:
+        structlog.get_logger().warning(event, reason=str(error))
+    except Exception:  # noqa: BLE001 - whatever it is, the next round may do better
+        structlog.get_logger().exception(event)
+    else:
+        return
+    if failed is not None:
+        failed()
 
 
 class _Relay(logging.Handler):

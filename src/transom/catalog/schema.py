@@ -72,9 +72,21 @@ class Moment(TypeDecorator[dt.datetime]):
         return EPOCH + dt.timedelta(microseconds=value)
 
 
+class Word(Text):
+    """Text, also in the form of a member of an enumeration.
+
+    SQLAlchemy would ask its object-relational part what such a member is, and an empty list too. We
+    do not use that part, but the library of the tasks does, and loads it late and in a thread: half
+    loaded, it has no answer, and every statement with such a value failed for as long."""
+
+    def coerce_compared_value(self, _op: operators.OperatorType | None, _value: Any) -> Any:
+        """What a value is that is compared with one of ours: text."""
+        return self
+
+
 def word() -> TypeEngine[str]:
     """Text that is compared and sorted byte by byte on every engine."""
-    return Text().with_variant(Text(collation="C"), "postgresql")
+    return Word().with_variant(Word(collation="C"), "postgresql")
 
 
 def serial() -> TypeEngine[int]:

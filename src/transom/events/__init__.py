@@ -62,6 +62,11 @@ class Events:
         """True when there is a target."""
         return bool(self._wanted)
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of all targets."""
+        return tuple(self._wanted)
+
     def wants(self, type_: str) -> bool:
         """True when somebody is told of events of this name."""
         return bool(self._wanted) and bool(self._targets(type_))

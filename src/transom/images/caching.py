@@ -26,6 +26,7 @@ from transom.model.image import Image, Status
 from transom.registry import Registry
 from transom.settings import Settings, host_and_port
 from transom.stores.store import Reader
+from transom.telemetry import outlived
 
 _log = structlog.get_logger(__name__)
 _hits: collections.Counter[str] = collections.Counter()
@@ -274,11 +275,9 @@ async def _tell_hits(registry: Registry) -> None:
 async def keep_cache(registry: Registry, *, sweep_seconds: float) -> None:
     """Fetch what is asked for as soon as it is, and sweep every so often, for ever."""
     while True:
-        try:
+        with outlived("cache.not_kept"):
             await prefetch(registry)
             await sweep_cache(registry)
-        except TransomError as error:
-            _log.warning("cache.not_kept", reason=str(error))
         try:
             async with asyncio.timeout(sweep_seconds):
                 await registry.cache_waits.wait()
