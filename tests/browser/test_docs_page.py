@@ -90,7 +90,7 @@ def test_an_address_with_a_name_opens_that_endpoint(
 ) -> None:
     browser.open("about:blank")
     browser.open(f"{server.url}/docs#data_download")
-    browser.wait("return document.querySelector('#data_download details').open")
+    browser.wait("return document.querySelector('#data_download details')?.open")
     assert browser.run("return document.querySelectorAll('article details[open]').length") == 1
 
 
