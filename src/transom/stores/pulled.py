@@ -7,13 +7,12 @@ parts and what fails early leaves no trace; one writer has a key; whatever fails
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from types import TracebackType
 from typing import Self
 
 import structlog
 
 from transom.errors import StoreFailed, TransomError
-from transom.stores.store import Stored
+from transom.stores.store import Stored, Writer
 
 _log = structlog.get_logger(__name__)
 
@@ -21,7 +20,7 @@ Writers = MutableMapping[str, "PulledWriter"]
 """Who writes which key of a store in this process."""
 
 
-class PulledWriter:
+class PulledWriter(Writer):
     """Writes one object. See the contract of Writer; it cannot be re-opened.
 
     A driver's writer has `write`, which begins with `_begin` and counts `_offset`, and the three steps
@@ -109,14 +108,6 @@ class PulledWriter:
     async def __aenter__(self) -> Self:
         self._begin()
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.cancel()
 
     def _begin(self) -> None:
         if not self._is_open:

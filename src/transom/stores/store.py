@@ -64,7 +64,7 @@ class Writer(Protocol):
     """Writes one object from its beginning to its end. Commit or vanish.
 
     - Nothing is readable under the key before `commit` returns.
-    - Leaving the `async with` block without a commit cancels.
+    - Leaving the `async with` block without a commit cancels, in whoever derives from this class.
     - `cancel` may be called at any time, any number of times, and does nothing after a commit.
     - `write` may buffer; when it returns, the caller may let go of the chunk.
     - Calls of one writer never overlap.
@@ -109,7 +109,9 @@ class Writer(Protocol):
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None: ...
+    ) -> None:
+        """Leave the block."""
+        await self.cancel()
 
 
 class Reader(Protocol):

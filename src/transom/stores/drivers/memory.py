@@ -12,14 +12,13 @@ import itertools
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from transom.errors import StoreFailed, StoreFull, StoreUnavailable
 from transom.settings import StoreSettings
 from transom.stores.keys import checked_key
 from transom.stores.options import refuse_unknown_options, size_option
-from transom.stores.store import Entry, Features, KeyMissing, Stored
+from transom.stores.store import Entry, Features, KeyMissing, Stored, Writer
 
 SIZE_BYTES_MAX_DEFAULT = 1024**3
 _PIECE_BYTES = 1024**2
@@ -193,7 +192,7 @@ class MemoryStore:
             raise KeyMissing(key) from None
 
 
-class MemoryWriter:
+class MemoryWriter(Writer):
     """Writes one object into a MemoryStore. See the contract of Writer."""
 
     def __init__(
@@ -265,14 +264,6 @@ class MemoryWriter:
     async def __aenter__(self) -> Self:
         self._begin()
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.cancel()
 
     def _begin(self) -> None:
         if not self._is_open:

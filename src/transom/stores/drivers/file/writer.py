@@ -15,14 +15,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import structlog
 
 from transom.errors import StoreFailed, StoreFull, StoreUnavailable
 from transom.stores.drivers.file.folder import FILE_MODE, Folder, sync_folder
-from transom.stores.store import KeyMissing, Stored
+from transom.stores.store import KeyMissing, Stored, Writer
 from transom.stores.threads import run_to_end, settled
 
 _log = structlog.get_logger(__name__)
@@ -40,7 +39,7 @@ _MARK = re.compile(rb"([0-9]{20}) ([0-9a-z-]*)\n")
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
-class FileWriter:
+class FileWriter(Writer):
     """Writes one object into a FileStore. See the contract of Writer."""
 
     def __init__(self, folder: Folder, key: str, *, size_hint: int | None = None) -> None:
@@ -152,14 +151,6 @@ class FileWriter:
         if self._fd < 0:
             await self._in_thread(self._folder.io, self._create)
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.cancel()
 
     # --- between the two worlds ---
 

@@ -7,7 +7,6 @@ import base64
 import hashlib
 import re
 from collections.abc import Coroutine
-from types import TracebackType
 from typing import Any, Self
 
 import msgspec
@@ -18,7 +17,7 @@ from transom.stores.buckets import PART_BYTES_LEAST
 from transom.stores.drivers.s3.bucket import Bucket, in_use
 from transom.stores.drivers.s3.faults import GONE, NO_UPLOAD, TROUBLE, Answer
 from transom.stores.drivers.s3.parts import CROWD_BYTES, PARTS_MAX, Buffer, part_size
-from transom.stores.store import KeyMissing, Stored
+from transom.stores.store import KeyMissing, Stored, Writer
 from transom.stores.threads import run_to_end, settled
 
 _log = structlog.get_logger(__name__)
@@ -41,7 +40,7 @@ class Part(msgspec.Struct):
     etag: str = ""
 
 
-class S3Writer:
+class S3Writer(Writer):
     """Writes one object into an S3Store. See the contract of Writer."""
 
     def __init__(self, bucket: Bucket, key: str, *, size_hint: int | None = None) -> None:
@@ -157,14 +156,6 @@ class S3Writer:
     async def __aenter__(self) -> Self:
         self._require_open()
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.cancel()
 
     def doom(self) -> None:
         """Take note that the object was deleted while it was written."""
