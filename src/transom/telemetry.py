@@ -26,16 +26,18 @@ def _add_request_id(
 
 
 @contextlib.contextmanager
-def outlived(event: str, failed: Callable[[], object] | None = None) -> Iterator[None]:
+def outlived(
+    event: str, failed: Callable[[], object] | None = None, **about: object
+) -> Iterator[None]:
     """Nothing that goes wrong inside ends what is around: a loop of the background that died would
     be missed by nobody, and the process would do without it until its next start. It is logged as
-    `event`, and `failed` is called."""
+    `event`, with what it is `about`, and `failed` is called."""
     try:
         yield
     except TransomError as error:
-        structlog.get_logger().warning(event, reason=str(error))
+        structlog.get_logger().warning(event, reason=str(error), **about)
     except Exception:  # noqa: BLE001 - whatever it is, the next round may do better
-        structlog.get_logger().exception(event)
+        structlog.get_logger().exception(event, **about)
     else:
         return
     if failed is not None:

@@ -24,6 +24,7 @@ from transom.events.target import Target, Undelivered
 from transom.metrics.table import EVENTS_DELIVERED, EVENTS_FAILED
 from transom.model.event import EventState, Outgoing
 from transom.settings import Notifications, Settings
+from transom.telemetry import outlived
 
 _log = structlog.get_logger(__name__)
 
@@ -123,12 +124,8 @@ class Delivery:
     async def _serve(self, target: Target, wake: asyncio.Event) -> None:
         round_ = _Round(target, self)
         while True:
-            try:
+            with outlived("events.not_delivered", target=target.name):
                 await round_.run()
-            except TransomError as error:
-                _log.warning("events.not_delivered", target=target.name, reason=str(error))
-            except Exception:  # noqa: BLE001 - one odd event must not end the delivery of all
-                _log.exception("events.not_delivered", target=target.name)
             # Not `wait_for`: before Python 3.12 that loses a cancellation which comes with the wake.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from transom.errors import CatalogUnavailable, TaskCancelled, TaskLost, TransomError
+from transom.errors import CatalogUnavailable, TaskCancelled, TaskLost
 from transom.images.clock import now
 from transom.images.sweep import living_processes
 from transom.imports import durable
@@ -36,6 +36,7 @@ from transom.metrics.table import (
 )
 from transom.model.task import Task
 from transom.registry import Registry
+from transom.telemetry import outlived
 
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -114,12 +115,8 @@ class Engine:
     async def _mind(self) -> None:
         waits = self._registry.work_waits
         while True:
-            try:
+            with outlived("tasks.not_minded"):
                 await self._tick()
-            except TransomError as error:
-                _log.warning("tasks.not_minded", reason=str(error))
-            except Exception:  # noqa: BLE001 - the library's own; the next round tries again
-                _log.exception("tasks.not_minded")
             # Not `wait_for`: before Python 3.12 that loses a cancellation which comes with the wake.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):
