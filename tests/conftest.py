@@ -68,7 +68,9 @@ def with_test_database(config: Config) -> Config:
     """The configuration on a new database of the kind that TRANSOM_TEST_DATABASE asks for."""
     if "database" in config or os.environ.get("TRANSOM_TEST_DATABASE", "sqlite") == "sqlite":
         return config
-    return merged(config, {"database": {"url": postgres.cluster().database(stays=True)}})
+    # Who asks for the server may keep it for other tests, and removes the database with it.
+    with postgres.for_many_tests():
+        return merged(config, {"database": {"url": postgres.cluster().database()}})
 
 
 def without_database(server: ServerProcess) -> None:

@@ -37,7 +37,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def opened(cluster: Cluster) -> Iterator[Opened]:
     """Opens catalogs over one database, with what they put up with."""
-    url = cluster.database(stays=True)
+    url = cluster.database()
     made: list[Catalog] = []
 
     def get(**patience: float) -> Catalog:

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
-from tests.support import listing, seed
+from tests.support import listing, postgres, seed
 from tests.support.catalogs import DIALECTS, NOON, an_image, clear, fresh_url
 from transom.catalog import Catalog, following, pages
 from transom.catalog.bulk import load
@@ -246,7 +246,8 @@ def folder_that_stays() -> Path:
 @functools.cache
 def standing(dialect: str) -> Catalog:
     """A catalog for many examples."""
-    return Catalog(Engine(fresh_url(dialect, folder_that_stays(), stays=True)))
+    with postgres.for_many_tests():
+        return Catalog(Engine(fresh_url(dialect, folder_that_stays())))
 
 
 def all_pages(catalog: Catalog, query: dict[str, Any], actor: Actor, limit: int) -> list[Image]:

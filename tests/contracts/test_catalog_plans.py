@@ -45,7 +45,8 @@ def catalog_url(dialect: str) -> str:
     same each time."""
     folder = Path(tempfile.mkdtemp(prefix="transom-plans-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    url = fresh_url(dialect, folder, stays=True)
+    with postgres.for_many_tests():
+        url = fresh_url(dialect, folder)
     transom._load(url, COUNT, dataset.project_id(0))
     if dialect == "postgresql":
         settle(url.removeprefix("postgresql:///").partition("?")[0])

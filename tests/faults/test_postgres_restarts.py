@@ -35,7 +35,7 @@ def served(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., ServerPro
     made: list[ServerProcess] = []
 
     def get(**database: Any) -> ServerProcess:
-        url = cluster.database(stays=True)
+        url = cluster.database()
         server = configured(tmp_path / f"server{len(made)}", {"database": {"url": url, **database}})
         made.append(server)
         return server.start()

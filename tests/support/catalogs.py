@@ -24,21 +24,21 @@ DIALECTS = ("sqlite", "postgresql")
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 
 
-def fresh_url(dialect: str, folder: Path, *, stays: bool = False) -> str:
+def fresh_url(dialect: str, folder: Path) -> str:
     """The URL of a new catalog without images; `folder` is for SQLite's file. PostgreSQL's goes
-    with the test, unless it `stays`."""
+    with the test, unless it is made `for_many_tests`."""
     template = _template(dialect)
     if dialect == "postgresql":
-        return postgres.cluster().database(template=template, stays=stays)
+        return postgres.cluster().database(template=template)
     path = folder / f"{uuid.uuid4().hex}.db"
     shutil.copy(template, path)
     return f"sqlite:///{path}"
 
 
-def empty_url(dialect: str, folder: Path, *, stays: bool = False) -> str:
+def empty_url(dialect: str, folder: Path) -> str:
     """The URL of a database without any tables; SQLite's file does not exist yet."""
     if dialect == "postgresql":
-        return postgres.cluster().database(stays=stays)
+        return postgres.cluster().database()
     return f"sqlite:///{folder / uuid.uuid4().hex}.db"
 
 
@@ -46,7 +46,8 @@ def empty_url(dialect: str, folder: Path, *, stays: bool = False) -> str:
 def _template(dialect: str) -> str:
     folder = Path(tempfile.mkdtemp(prefix="transom-catalog-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    url = empty_url(dialect, folder, stays=True)
+    with postgres.for_many_tests():
+        url = empty_url(dialect, folder)
     catalog = Catalog(Engine(url))
     catalog.upgrade()
     catalog.close()

@@ -118,13 +118,12 @@ class Cluster:
         self.down()
         self.up()
 
-    def database(self, *, template: str = "template0", stays: bool = False) -> str:
+    def database(self, *, template: str = "template0") -> str:
         """The URL of a new database: a copy of another one of this cluster, or empty. It goes when
-        the test is over (`end_of_test`), or when the cluster does: if it `stays`, or was made for
-        many tests (`for_many_tests`)."""
+        the test is over (`end_of_test`), or, if it was made `for_many_tests`, when the cluster does."""
         name = f"test{next(self._numbers)}"
         self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
-        if not (stays or _for_many_tests.get()):
+        if not _for_many_tests.get():
             self._lent.append(name)
         return self.url(name)
 

@@ -135,7 +135,7 @@ LIMITS = Setting("limits", {"identity": {"keystone": {"use_limits": True}}}, eve
 def _everything(folder: Path) -> dict[str, Any]:
     """The configuration of a replica that has all; what they share lies in the folder."""
     shared = {
-        "database": {"url": postgres.cluster().database(stays=True)},
+        "database": {"url": postgres.cluster().database()},
         "stores": {
             "default": "main",
             "main": {"path": str(folder / "main"), "weight": 100},
