@@ -11,7 +11,7 @@ import structlog
 
 from transom import app
 from transom.errors import CatalogUnavailable
-from transom.metrics.table import LEASE_FAILURES, SWEEP_FAILURES
+from transom.metrics.table import EVENTS_WAITING, LEASE_FAILURES, SWEEP_FAILURES
 from transom.registry import Registry
 
 TROUBLE = (CatalogUnavailable(), RuntimeError("a mistake of ours"), AttributeError("half loaded"))
@@ -90,3 +90,15 @@ async def test_events_are_counted_whatever_happens(rounds: Rounds) -> None:
 
     logs = await until(rounds.done, background(outbox=SimpleNamespace(count=count))._count_events())
     assert [each["event"] for each in logs] == ["events.not_counted"] * len(TROUBLE)
+
+
+async def test_a_target_that_nothing_waits_for_is_shown_as_0() -> None:
+    EVENTS_WAITING.forget()
+    counted = asyncio.Event()
+
+    async def count() -> dict[Any, int]:
+        counted.set()
+        return {}
+
+    await until(counted, background(outbox=SimpleNamespace(count=count))._count_events())
+    assert [(each.labels, each.value) for each in EVENTS_WAITING.read()] == [(("hook",), 0)]
