@@ -313,6 +313,7 @@ class Images:
             ),
             self._engine.dialect,
             stable=True,
+            brief=True,
         )
 
 

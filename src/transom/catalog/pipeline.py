@@ -68,7 +68,7 @@ class Pipeline:
 
     async def rows(self, statement: Prepared, values: Mapping[str, Any]) -> Rows | None:
         """All rows of the answer, or None: then ask through a lane."""
-        channel = self._free()
+        channel = self._free(statement)
         if channel is None:
             return None
         answer = channel.ask(statement, statement.arguments(values))
@@ -88,12 +88,19 @@ class Pipeline:
             channel.close()
         self._channels.clear()
 
-    def _free(self) -> _Channel | None:
+    def _free(self, statement: Prepared) -> _Channel | None:
         loop = asyncio.get_running_loop()
         if loop is not self._loop and not self._moved(loop):
             return None
-        self._channels = [channel for channel in self._channels if channel.is_open]
-        best = min(self._channels, key=len, default=None)
+        best: _Channel | None = None
+        for channel in self._channels:
+            if not channel.is_open:
+                self._channels = [channel for channel in self._channels if channel.is_open]
+                return self._free(statement)
+            if channel.is_held and statement.is_brief and len(channel) < CROWD:
+                return channel
+            if best is None or len(channel) < len(best):
+                best = channel
         if (best is None or len(best) >= CROWD) and len(self._channels) < CHANNELS_MAX:
             self._open(loop)
         if best is None or len(best) >= WAITING_MAX or best.is_slow:
@@ -143,26 +150,31 @@ class Pipeline:
 class _Asked:
     """A statement on its way."""
 
-    __slots__ = ("answer", "asked_at", "failed", "known", "result")
+    __slots__ = ("answer", "asked_at", "failed", "known", "left", "result")
 
-    def __init__(self, answer: asyncio.Future[Rows | None], known: _Known) -> None:
+    def __init__(self, answer: asyncio.Future[Rows | None], known: _Known, results: int) -> None:
         self.answer = answer
         self.known = known
+        self.left = results
+        """How many results are still to come."""
         self.asked_at = time.monotonic()
         self.result: PGresult | None = None
         self.failed = False
+        """By itself, not because one before it did."""
 
 
 class _Known:
     """A statement that the connection has prepared, for arguments of these types."""
 
-    __slots__ = ("decoder", "has_loaders", "key", "name")
+    __slots__ = ("decoder", "has_loaders", "is_prepared", "key", "name")
 
     def __init__(self, key: Any, name: bytes, decoder: Any) -> None:
         self.key = key
         self.name = name
         self.decoder = decoder
         self.has_loaders = False
+        self.is_prepared = False
+        """The server has said so."""
 
     def rows(self, result: PGresult) -> Rows:
         """The rows of an answer, each value as the driver gives it."""
@@ -196,10 +208,12 @@ class _Channel:
         self._names = itertools.count()
         self._is_watched = False
         self._is_writing = False
+        self.is_held = False
+        """Something waits here for what else is asked in this round of the loop."""
         self.is_open = True
         self._broken = OperationalError
-        self._good = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
-        self._rows, self._sync = ExecStatus.TUPLES_OK, ExecStatus.PIPELINE_SYNC
+        self._rows, self._done = ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK
+        self._sync, self._skipped = ExecStatus.PIPELINE_SYNC, ExecStatus.PIPELINE_ABORTED
         self._transformer = Transformer
         self._encoder = Transformer(self._driver)
         self._auto = PyFormat.AUTO
@@ -231,21 +245,29 @@ class _Channel:
             if not self._asked:
                 self.close()
             return None
+        results = 1
         try:
+            if self.is_held and not statement.is_brief:
+                self._send()
             if known is None:
                 known = _Known(
                     key, b"transom_%d" % next(self._names), self._transformer(self._driver)
                 )
                 pg.send_prepare(known.name, statement.sql.encode(), types)
                 self._known[key] = known
+                results = 2
             # Times and numbers cost both sides less in binary.
             pg.send_query_prepared(known.name, values, encoder.formats, 1)
-            pg.pipeline_sync()
-            self._flush()
+            if not statement.is_brief:
+                self._send()
         except self._broken:
             self.close()
             return None
-        asked = _Asked(self._loop.create_future(), known)
+        if statement.is_brief and not self.is_held:
+            # What else is asked in this round of the loop goes with it.
+            self.is_held = True
+            self._loop.call_soon(self._send_held)
+        asked = _Asked(self._loop.create_future(), known, results)
         self._asked.append(asked)
         if not self._is_watched:
             self._is_watched = True
@@ -281,6 +303,19 @@ class _Channel:
             return
         self._is_watched = True
         self._loop.call_later(left, self._watch)
+
+    def _send_held(self) -> None:
+        if self.is_held and self.is_open:
+            try:
+                self._send()
+            except self._broken:
+                self.close()
+
+    def _send(self) -> None:
+        """Let the server answer what it was asked until now."""
+        self.is_held = False
+        self._pg.pipeline_sync()
+        self._flush()
 
     def _flush(self) -> None:
         if self._pg.flush():
@@ -323,21 +358,29 @@ class _Channel:
                 result = pg.get_result()
             if result is None:
                 break
-            if result.status == self._sync:
-                self._settle(asked.popleft())
-            elif result.status == self._rows:
-                asked[0].result = result
-            elif result.status not in self._good:
-                asked[0].failed = True
+            if result.status != self._sync:
+                self._take(asked[0], result)
+
+    def _take(self, asked: _Asked, result: PGresult) -> None:
+        asked.left -= 1
+        if result.status == self._rows:
+            asked.result = result
+        elif result.status == self._done:
+            asked.known.is_prepared = True
+        elif result.status != self._skipped:
+            asked.failed = True
+        if not asked.left:
+            self._settle(self._asked.popleft())
 
     def _settle(self, asked: _Asked) -> None:
-        if asked.failed or asked.result is None:
-            # Perhaps it was never prepared.
-            self._known.pop(asked.known.key, None)
-            rows = None
+        known, rows = asked.known, None
+        if asked.failed or not known.is_prepared:
+            # It has to be prepared again.
+            if self._known.get(known.key) is known:
+                del self._known[known.key]
         elif asked.answer.done():
             return
-        else:
-            rows = asked.known.rows(asked.result)
+        elif asked.result is not None:
+            rows = known.rows(asked.result)
         if not asked.answer.done():
             asked.answer.set_result(rows)

@@ -53,14 +53,19 @@ class Prepared:
     (the readers of `Engine` tell it to). Otherwise it gets the values as literals, quoted by the
     driver, and plans with them in hand: that costs half a millisecond, but without them it takes
     every tag for a common one, and every page for a tenth of the table (decision 0045).
+
+    `brief` says that it looks one thing up by its key, so that others need not mind waiting for it.
     """
 
-    __slots__ = ("_constants", "_cursor", "_names", "_prepare", "sql")
+    __slots__ = ("_constants", "_cursor", "_names", "_prepare", "is_brief", "sql")
 
-    def __init__(self, statement: ClauseElement, dialect: str, *, stable: bool = False) -> None:
+    def __init__(
+        self, statement: ClauseElement, dialect: str, *, stable: bool = False, brief: bool = False
+    ) -> None:
         literal = dialect == "postgresql" and not stable
         compiled: Any = statement.compile(dialect=_dialect("literal" if literal else dialect))
         self.sql = str(compiled)
+        self.is_brief = brief
         self._names: tuple[str, ...] = tuple(compiled.positiontup or ())
         self._constants: dict[str, Any] = {
             name: value
