@@ -215,6 +215,15 @@ class TestRequestIds:
         assert answer.status in (400, 401, 431)
         assert "<script>" not in answer.body.decode(errors="replace")
 
+    def test_the_first_of_several_counts(self, server: ServerProcess) -> None:
+        answer = exchange(
+            server.port,
+            b"GET /v2/images HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            b"X-Openstack-Request-Id: one\r\nX-Openstack-Request-Id: two\r\n\r\n",
+        )
+        assert answer is not None
+        assert answer.headers["x-openstack-request-id"] == "req-one"
+
 
 ALLOWED = [
     ("/v2/images", "GET, POST"),

@@ -46,22 +46,31 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     opened.close()
 
 
-def text(statement: str) -> Prepared:
+def text(statement: str, *, brief: bool = False) -> Prepared:
     """A statement, ready to run."""
-    return Prepared(sa.text(statement), "postgresql", stable=True)
+    return Prepared(sa.text(statement), "postgresql", stable=True, brief=brief)
 
 
 async def answered(
     asked: Engine | Pipeline, statement: Prepared, values: dict[str, Any] | None = None
 ) -> list[tuple[Any, ...]]:
     """The rows, from the loop: as soon as there is a connection."""
-    ask = asked.ahead if isinstance(asked, Engine) else asked.rows
     for _ in range(1000):
-        rows = await ask(statement, values or {})
+        rows = await at_once(asked, statement, values)
         if rows is not None:
             return rows
         await asyncio.sleep(0.01)
     raise AssertionError("the loop never answered")
+
+
+async def at_once(
+    asked: Engine | Pipeline, statement: Prepared, values: dict[str, Any] | None = None
+) -> list[tuple[Any, ...]] | None:
+    """The rows, from the loop, or None."""
+    if isinstance(asked, Engine):
+        return await asked.ahead(statement, values or {})
+    answer = asked.ask(statement, values or {})
+    return None if answer is None else await answer
 
 
 def through_a_thread(
@@ -183,6 +192,81 @@ async def test_a_statement_that_fails_has_no_answer_and_harms_no_other(engine: E
         await engine.rows(wrong, {})
 
 
+async def test_brief_statements_of_one_round_go_together(engine: Engine) -> None:
+    # All that PostgreSQL does between two syncs is one transaction, which has one time.
+    brief, other = text("SELECT now()", brief=True), text("SELECT now(), 'alone'")
+    await answered(engine, other)
+    together = [await answered(engine, brief)]
+    for _ in range(3):
+        found = await asyncio.gather(*(engine.ahead(brief, {}) for _ in range(6)))
+        assert found[0] is not None
+        assert found == [found[0]] * 6
+        together.append(found[0])
+    assert len({rows[0] for rows in together}) == 4
+    alone = await asyncio.gather(*(engine.ahead(other, {}) for _ in range(6)))
+    assert len({rows[0] for rows in alone if rows is not None}) == 6
+
+
+async def test_brief_statements_that_go_together_each_get_their_own_rows(engine: Engine) -> None:
+    given: sa.BindParameter[Any] = sa.bindparam("value", required=True)
+    kinds: list[Any] = [sa.Integer, sa.Text, sa.Date]
+    statements = [
+        Prepared(
+            sa.select(sa.cast(given, sa.Text), sa.cast(None, kind)),
+            "postgresql",
+            stable=True,
+            brief=True,
+        )
+        for kind in kinds
+    ]
+    await answered(engine, text("SELECT 1"))
+    asked = [(statements[number % 3], f"value {number}") for number in range(30)]
+    for _ in range(2):
+        # The first time they are prepared on the way.
+        found = await asyncio.gather(
+            *(engine.rows(statement, {"value": value}) for statement, value in asked)
+        )
+        assert [*found] == [[(value, None)] for _, value in asked]
+
+
+async def test_who_went_together_with_a_failure_reads_through_a_thread(engine: Engine) -> None:
+    number: sa.BindParameter[Any] = sa.bindparam("value", required=True)
+    divided = Prepared(
+        sa.select(8 / sa.cast(number, sa.Integer)), "postgresql", stable=True, brief=True
+    )
+    assert await answered(engine, divided, {"value": 4}) == [(2,)]
+    before = engine.ahead(text("SELECT 'before'"), {})
+    values = [4, 2, 0, 1]
+    results = await asyncio.gather(
+        before, *(engine.ahead(divided, {"value": value}) for value in values)
+    )
+    assert [*results] == [[("before",)], [(2,)], [(4,)], None, None]
+    found = await asyncio.gather(
+        *(engine.rows(divided, {"value": value}) for value in values), return_exceptions=True
+    )
+    assert found[:2] + found[3:] == [[(2,)], [(4,)], [(8,)]]
+    assert isinstance(found[2], psycopg.errors.DivisionByZero)
+    assert await answered(engine, divided, {"value": 8}) == [(1,)]
+    # One that cannot even be prepared takes those with it that wait for the same preparation.
+    wrong, good = text("SELECT nothing FROM nowhere", brief=True), text("SELECT 'good'", brief=True)
+    assert await asyncio.gather(
+        engine.ahead(wrong, {}), engine.ahead(good, {}), engine.ahead(wrong, {})
+    ) == [None, None, None]
+    assert await engine.rows(good, {}) == [("good",)]
+    assert await answered(engine, good) == [("good",)]
+
+
+async def test_brief_statements_do_not_wait_for_others_of_their_round(engine: Engine) -> None:
+    brief, slow = text("SELECT 'brief'", brief=True), text("SELECT pg_sleep(1)")
+    await answered(engine, brief)
+    began = time.monotonic()
+    first = asyncio.ensure_future(engine.ahead(brief, {}))
+    waiting = asyncio.ensure_future(engine.ahead(slow, {}))
+    assert await first == [("brief",)]
+    assert time.monotonic() - began < 0.5
+    await waiting
+
+
 async def test_nobody_waits_behind_a_slow_statement(engine: Engine) -> None:
     quick, slow = text("SELECT 'quick'"), text("SELECT pg_sleep(1)")
     await answered(engine, quick)
@@ -270,7 +354,7 @@ async def test_a_server_that_says_nothing_is_given_up(
     try:
         await answered(ahead, text("SELECT 1"))
         began = time.monotonic()
-        assert await ahead.rows(text("SELECT pg_sleep(20)"), {}) is None
+        assert await at_once(ahead, text("SELECT pg_sleep(20)")) is None
         assert 0.2 < time.monotonic() - began < 5
     finally:
         ahead.close()
@@ -289,7 +373,7 @@ async def test_more_connections_are_opened_for_a_crowd_and_no_more_than_allowed(
     quick = text("SELECT 1")
     try:
         for _ in range(200):
-            answers = await asyncio.gather(*(ahead.rows(quick, {}) for _ in range(200)))
+            answers = await asyncio.gather(*(at_once(ahead, quick) for _ in range(200)))
             assert all(answer in (None, [(1,)]) for answer in answers)
             if len(opened) == pipeline.CHANNELS_MAX:
                 break
@@ -309,7 +393,7 @@ async def test_a_database_that_is_not_there_is_not_knocked_at_all_the_time(engin
     ahead = Pipeline(connect, 30.0)
     until = time.monotonic() + 0.5
     while time.monotonic() < until:
-        assert await ahead.rows(text("SELECT 1"), {}) is None
+        assert await at_once(ahead, text("SELECT 1")) is None
         await asyncio.sleep(0.01)
     ahead.close()
     assert len(tried) == 1

@@ -84,12 +84,12 @@ class Auditor:
 
     def note(self, call: Call, watch: Watch) -> None:
         """Write what became of a request."""
-        if call.request.method not in READING or watch.status in REFUSED:
+        if call.method not in READING or watch.status in REFUSED:
             self._log.write(_event(call, watch))
 
 
 def _event(call: Call, watch: Watch) -> dict[str, Any]:
-    method = call.request.method
+    method = call.method
     operation = "" if call.route is None else call.route.handler.__name__
     return {
         "typeURI": CADF,
@@ -103,7 +103,7 @@ def _event(call: Call, watch: Watch) -> dict[str, Any]:
         "initiator": _initiator(call),
         "target": _target(call, watch),
         "observer": {"typeURI": "service/storage/image", "id": "target"},
-        "requestPath": _safe(call.request.scope["path"]),
+        "requestPath": _safe(call.scope["path"]),
         "request_id": call.request_id,
     }
 
@@ -135,7 +135,7 @@ def _initiator(call: Call) -> dict[str, Any]:
         "service_roles": sorted(actor.service_roles),
         "host": {
             "address": call.client_address,
-            "agent": _safe(call.request.headers.get("user-agent", "")),
+            "agent": _safe(call.headers.get("user-agent", "")),
         },
     }
 

@@ -55,7 +55,7 @@ async def cache_drop(call: Call) -> Response:
 async def cache_clear(call: Call) -> Response:
     """`DELETE /v2/cache`."""
     await call.refuse_body()
-    target = call.request.headers.get("x-image-cache-clear-target", "").lower()
+    target = call.headers.get("x-image-cache-clear-target", "").lower()
     if target not in ("", "cache", "queue"):
         raise InvalidHeader(
             "x-image-cache-clear-target", f"'{target:.40}'; use cache or queue, or leave it out"

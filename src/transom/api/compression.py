@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from collections.abc import Mapping
 
-from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from transom.api.problems import quality
@@ -17,13 +17,15 @@ THREAD_BYTES = 256 * 1024
 """Longer bodies are compressed in a thread, so that others need not wait."""
 
 
-async def compress(response: Response, asked: Headers, bytes_min: int) -> None:
-    """Compress the body in place, if it is JSON of `bytes_min` bytes or more (0 = never) and the
-    client takes gzip."""
-    body = getattr(response, "body", b"")
-    if not bytes_min or len(body) < bytes_min or not isinstance(body, bytes):
-        return
-    if "json" not in response.headers.get("content-type", ""):
+def is_long(response: Response, bytes_min: int) -> bool:
+    """Is the answer long enough to be compressed? From `bytes_min` bytes on; 0 = never."""
+    return 0 < bytes_min <= len(getattr(response, "body", b""))
+
+
+async def compress(response: Response, asked: Mapping[str, str]) -> None:
+    """Compress the body in place, if it is JSON and the client takes gzip."""
+    body = response.body
+    if not isinstance(body, bytes) or "json" not in response.headers.get("content-type", ""):
         return
     response.headers.add_vary_header("Accept-Encoding")
     if not quality(asked.get("accept-encoding"), "gzip"):

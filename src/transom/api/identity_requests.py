@@ -54,7 +54,7 @@ def identity_of(call: Call) -> LocalIdentity:
 
 async def read(call: Call, kind: type[T]) -> T:
     """The body, which must be JSON in the shape of `kind`. Raises InvalidBody, BodyTooLarge."""
-    length = call.request.headers.get("content-length", "")
+    length = call.headers.get("content-length", "")
     if length.isdecimal() and int(length) > BODY_BYTES_MAX:
         raise BodyTooLarge(BODY_BYTES_MAX)
     raw = await call.body()

@@ -113,7 +113,7 @@ async def _subject(call: Call, action: str) -> Verdict:
     administrators and (not to revoke) services. Raises NotFound when it is not good, and
     IdentityRefused when it is none of the caller's business."""
     own = await caller(call)
-    token = call.request.headers.get("x-subject-token")
+    token = call.headers.get("x-subject-token")
     is_service = "service" in call.actor.roles | call.actor.service_roles
     may_look = "admin" in call.actor.roles or (is_service and action != "revoke_token")
     if not token:

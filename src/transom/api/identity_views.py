@@ -264,5 +264,5 @@ def links(call: Call, path: str) -> bodies.Links:
 
 def page_links(call: Call, path: str) -> bodies.PageLinks:
     """Where a list below `/v3` is, with the query that was asked."""
-    query = call.request.scope["query_string"].decode("ascii", "replace")
+    query = call.scope["query_string"].decode("ascii", "replace")
     return bodies.PageLinks(self=f"{call.base_url}/v3/{path}{f'?{query}' if query else ''}")

@@ -46,7 +46,7 @@ async def data_upload(call: Call) -> Response:
 
 def require_octets(call: Call) -> None:
     """Raise WrongContentType unless the body is announced as plain bytes."""
-    content_type = call.request.headers.get("content-type", "")
+    content_type = call.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != OCTETS:
         raise WrongContentType(content_type or "(none)")
 
@@ -54,14 +54,14 @@ def require_octets(call: Call) -> None:
 def _store(call: Call) -> str | None:
     # With one store the header says nothing (API §9.1).
     return (
-        call.request.headers.get("x-image-meta-store") if call.registry.announces_stores else None
+        call.headers.get("x-image-meta-store") if call.registry.announces_stores else None
     ) or None
 
 
 def announced_bytes(call: Call) -> int | None:
     """The length of the data, if the client tells it. Raises InvalidHeader."""
-    length = call.request.headers.get("content-length")
-    size = call.request.headers.get("x-openstack-image-size")
+    length = call.headers.get("content-length")
+    size = call.headers.get("x-openstack-image-size")
     if size is None:
         return int(length) if length is not None and length.isdecimal() else None
     if not re.fullmatch(r"[0-9]{1,19}", size, re.ASCII):
@@ -78,7 +78,7 @@ async def body_of(call: Call) -> AsyncIterator[bytes]:
             yield chunk
     except ClientDisconnect as gone:
         raise IncompleteUpload(received) from gone
-    length = call.request.headers.get("content-length")
+    length = call.headers.get("content-length")
     if length is not None and length.isdecimal() and received < int(length):
         raise IncompleteUpload(received)
 
@@ -92,11 +92,11 @@ async def data_download(call: Call) -> Response:
         return empty_response()
     etag = f'"{image.os_hash_value}"' if image.os_hash_value else None
     headers = _data_headers(image, etag)
-    if is_unchanged(call.request.headers, etag):
+    if is_unchanged(call.headers, etag):
         return Response(None, 304, headers)
-    is_head = call.request.method == "HEAD"
+    is_head = call.method == "HEAD"
     # A range is a matter of GET alone (RFC 9110 §14.2).
-    span = None if is_head else requested_span(call.request.headers, image.size, etag)
+    span = None if is_head else requested_span(call.headers, image.size, etag)
     if span is not None:
         headers["content-range"] = f"bytes {span.first}-{span.last}/{image.size}"
     status = 200 if span is None else 206
@@ -104,7 +104,7 @@ async def data_download(call: Call) -> Response:
     headers["content-length"] = str(span.length)
     if is_head:
         return Response(None, status, headers, OCTETS)
-    if not any(name in call.request.headers for name in _OUR_CONDITIONS):
+    if not any(name in call.headers for name in _OUR_CONDITIONS):
         link = await link_to_data(call.registry, image, prefer=prefer)
         if link is not None:
             # Who is sent there gets the range from there: the client repeats its headers.

@@ -51,7 +51,7 @@ async def image_show(call: Call) -> Response:
 
 async def image_update(call: Call) -> Response:
     """`PATCH /v2/images/{image_id}` (API §7)."""
-    content_type = call.request.headers.get("content-type")
+    content_type = call.headers.get("content-type")
     json_patch.version_of(content_type)
     operations = json_patch.operations(content_type, await call.json())
     image = await update(call.registry, call.actor, call.params["image_id"], operations)

@@ -48,7 +48,7 @@ async def image_import(call: Call) -> Response:
         call.registry,
         body,
         enabled_methods(call.registry.settings),
-        call.request.headers.get("x-image-meta-store"),
+        call.headers.get("x-image-meta-store"),
     )
     await start_import(
         call.registry, call.actor, call.params["image_id"], request, request_id=call.request_id

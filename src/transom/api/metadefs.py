@@ -273,7 +273,7 @@ async def metadef_tag_list(call: Call) -> Response:
 
 async def metadef_tag_add_several(call: Call) -> Response:
     """`POST /v2/metadefs/namespaces/{namespace_name}/tags`."""
-    header = call.request.headers.get("x-openstack-append", "")
+    header = call.headers.get("x-openstack-append", "")
     made = await add_tags(
         call.registry,
         call.actor,

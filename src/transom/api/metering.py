@@ -89,7 +89,7 @@ class Meter:
 
     def note(self, call: Call, passage: Passage) -> None:
         """Count a request that has been answered, or will not be."""
-        method = call.request.method
+        method = call.method
         key = UNMATCHED if call.route is None else call.route.path, method
         cells = self._cells.get(key)
         if cells is None:
@@ -106,10 +106,8 @@ class Meter:
 @contextmanager
 def traced(call: Call, passage: Passage) -> Iterator[None]:
     """The request as a span; what it is about is known only at its end."""
-    method = call.request.method
-    with tracing.request_span(
-        method, call.request.headers, **{"http.request.method": method}
-    ) as span:
+    method = call.method
+    with tracing.request_span(method, call.headers, **{"http.request.method": method}) as span:
         try:
             yield
         finally:

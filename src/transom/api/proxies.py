@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from starlette.datastructures import Headers
 from starlette.types import Scope
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._\-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
@@ -22,7 +21,7 @@ class TrustedProxies:
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks = [ipaddress.ip_network(network, strict=False) for network in networks]
 
-    def base_url(self, scope: Scope, headers: Headers) -> str:
+    def base_url(self, scope: Scope, headers: Mapping[str, str]) -> str:
         """Scheme, host and mount path as the client used them, without a trailing slash."""
         scheme = str(scope["scheme"])
         host = headers.get("host") or "{}:{}".format(*scope["server"])
@@ -36,12 +35,13 @@ class TrustedProxies:
             prefix = given if given and _PREFIX.fullmatch(given) else prefix
         return f"{scheme}://{host}{prefix}"
 
-    def client_address(self, scope: Scope, headers: Headers) -> str:
+    def client_address(self, scope: Scope) -> str:
         """The address of the client, as the nearest proxy that is not trusted, or the client
         itself, is seen: what stands left of it in `X-Forwarded-For` anybody could have written."""
         client = scope.get("client")
         address = str(client[0]) if client else ""
-        hops = ",".join(headers.getlist("x-forwarded-for")).split(",")
+        named = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        hops = b",".join(named).decode("latin-1").split(",")
         while hops and self._trusts_address(address):
             hop = hops.pop().strip()
             if not hop:
@@ -61,6 +61,6 @@ class TrustedProxies:
         return any(address in network for network in self._networks)
 
 
-def _first(headers: Headers, name: str) -> str:
+def _first(headers: Mapping[str, str], name: str) -> str:
     # A chain of proxies appends; the first entry is what the client used.
     return headers.get(name, "").partition(",")[0].strip()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-from starlette.datastructures import Headers
 
 from transom.errors import InvalidHeader, PreconditionFailed, RangeNotSatisfiable
 
@@ -29,7 +29,7 @@ class Span(msgspec.Struct, frozen=True):
         return self.last - self.first + 1
 
 
-def requested_span(headers: Headers, size_bytes: int, etag: str | None) -> Span | None:
+def requested_span(headers: Mapping[str, str], size_bytes: int, etag: str | None) -> Span | None:
     """The part of the data that the request wants; None = all of it.
 
     Raises RangeNotSatisfiable, and InvalidHeader for several ranges at once.
@@ -79,7 +79,7 @@ def _from_content_range(value: str | None, size_bytes: int) -> Span | None:
     return span
 
 
-def is_unchanged(headers: Headers, etag: str | None) -> bool:
+def is_unchanged(headers: Mapping[str, str], etag: str | None) -> bool:
     """True when the client has this very data already (If-None-Match), which makes a 304.
 
     Raises PreconditionFailed when If-Match names other data.

@@ -28,7 +28,7 @@ from sqlalchemy.pool import NullPool
 
 from transom import tracing
 from transom.catalog.lanes import Job, Lane
-from transom.catalog.pipeline import Pipeline
+from transom.catalog.pipeline import Answer, Pipeline
 from transom.catalog.statements import Prepared
 from transom.errors import CatalogBusy, CatalogUnavailable, ConfigurationError
 from transom.metrics.table import (
@@ -189,15 +189,21 @@ class Engine:
     async def ahead(self, statement: Prepared, values: Mapping[str, Any]) -> list[Any] | None:
         """The rows of a quick statement, without a hop to a thread; None where that is not to be
         had now, whatever the reason: then `read` gives them, or the error."""
+        answer = self._asked_ahead(statement, values)
+        return None if answer is None else await answer
+
+    def _asked_ahead(self, statement: Prepared, values: Mapping[str, Any]) -> Answer | None:
         if self._ahead is None or not statement.is_prepared or tracing.is_on():
             return None
-        return await self._ahead.rows(statement, values)
+        return self._ahead.ask(statement, values)
 
     async def rows(self, statement: Prepared, values: Mapping[str, Any]) -> list[Any]:
         """The rows of a quick statement. Raises CatalogUnavailable."""
-        rows = await self.ahead(statement, values)
-        if rows is not None:
-            return rows
+        answer = self._asked_ahead(statement, values)
+        if answer is not None:
+            rows = await answer
+            if rows is not None:
+                return rows
         return await self.read(lambda connection: statement.rows(connection, values))
 
     async def read(self, work: Work[T]) -> T:

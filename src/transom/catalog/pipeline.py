@@ -28,6 +28,8 @@ from transom.metrics.table import CATALOG_DURATION, CATALOG_OPENED
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
+    from transom.metrics.kinds import Distribution
+
 CHANNELS_MAX = 4
 """Connections of one process."""
 CROWD = 8
@@ -46,6 +48,7 @@ PAUSE_SECONDS = 1.0
 """How long after a failure no new connection is tried."""
 
 Rows = list[tuple[Any, ...]]
+Answer = asyncio.Future[Rows | None]
 
 
 class Pipeline:
@@ -66,20 +69,12 @@ class Pipeline:
         self._not_before = 0.0
         self._closed = False
 
-    async def rows(self, statement: Prepared, values: Mapping[str, Any]) -> Rows | None:
-        """All rows of the answer, or None: then ask through a lane."""
+    def ask(self, statement: Prepared, values: Mapping[str, Any]) -> Answer | None:
+        """What will be all rows of the answer, or None, now or then: then ask through a lane."""
         channel = self._free(statement)
         if channel is None:
             return None
-        answer = channel.ask(statement, statement.arguments(values))
-        if answer is None:
-            return None
-        if self._duration is None:
-            return await answer
-        began = time.monotonic()
-        rows = await answer
-        self._duration.observe(time.monotonic() - began)
-        return rows
+        return channel.ask(statement, statement.arguments(values))
 
     def close(self) -> None:
         """Close every connection. What is on its way gets no answer here."""
@@ -144,7 +139,7 @@ class Pipeline:
             connection.close()
             return
         CATALOG_OPENED.at().add()
-        self._channels.append(_Channel(connection, loop, self._limit_seconds))
+        self._channels.append(_Channel(connection, loop, self._limit_seconds, self._duration))
 
 
 class _Asked:
@@ -152,7 +147,7 @@ class _Asked:
 
     __slots__ = ("answer", "asked_at", "failed", "known", "left", "result")
 
-    def __init__(self, answer: asyncio.Future[Rows | None], known: _Known, results: int) -> None:
+    def __init__(self, answer: Answer, known: _Known, results: int) -> None:
         self.answer = answer
         self.known = known
         self.left = results
@@ -189,7 +184,11 @@ class _Channel:
     """One connection in pipeline mode, used on its loop alone."""
 
     def __init__(
-        self, connection: Connection, loop: asyncio.AbstractEventLoop, limit_seconds: float
+        self,
+        connection: Connection,
+        loop: asyncio.AbstractEventLoop,
+        limit_seconds: float,
+        duration: Distribution | None,
     ) -> None:
         # Here, so that SQLite deployments do not load a driver that they have no use for.
         from psycopg.adapt import PyFormat, Transformer
@@ -203,6 +202,7 @@ class _Channel:
         self._socket: int = self._pg.socket
         self._loop = loop
         self._limit_seconds = limit_seconds
+        self._duration = duration
         self._asked: deque[_Asked] = deque()
         self._known: dict[Any, _Known] = {}
         self._names = itertools.count()
@@ -233,7 +233,7 @@ class _Channel:
         """True when the statement in front takes its time."""
         return bool(self._asked) and time.monotonic() - self._asked[0].asked_at > SLOW_SECONDS
 
-    def ask(self, statement: Prepared, arguments: list[Any]) -> asyncio.Future[Rows | None] | None:
+    def ask(self, statement: Prepared, arguments: list[Any]) -> Answer | None:
         """Send the statement; what will come of it, or None if nothing was sent."""
         encoder = self._encoder
         values = encoder.dump_sequence(arguments, [self._auto] * len(arguments))
@@ -374,6 +374,8 @@ class _Channel:
 
     def _settle(self, asked: _Asked) -> None:
         known, rows = asked.known, None
+        if self._duration is not None:
+            self._duration.observe(time.monotonic() - asked.asked_at)
         if asked.failed or not known.is_prepared:
             # It has to be prepared again.
             if self._known.get(known.key) is known:

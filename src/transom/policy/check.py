@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import msgspec
 import structlog
 
 from transom.errors import (
@@ -26,6 +25,9 @@ from transom.settings import PolicySettings, Settings
 
 log = structlog.get_logger(__name__)
 
+CALLERS_MAX = 1024
+"""Actors that are remembered with what rules ask about them."""
+
 
 class Policy:
     """The rules in force: Glance's defaults with the operator's policy file over them.
@@ -40,7 +42,7 @@ class Policy:
         self._file = WatchedFile(file, "policy.file") if file else None
         self._problem = ""
         self._book = self._read()
-        self._caller = Caller(Actor())
+        self._callers: dict[int, Caller] = {}
         for warning in self._book.warnings:
             log.warning("policy looks wrong", file=str(file), problem=warning)
 
@@ -119,10 +121,8 @@ class Policy:
     def recognise(self, actor: Actor) -> Actor:
         """The actor with `is_admin` filled in by rule `context_is_admin`."""
         test = self._current().for_mapping("context_is_admin")
-        is_admin = test(self._caller_of(actor), _OwnCredentials(actor))
-        if is_admin == actor.is_admin:
-            return actor
-        return msgspec.structs.replace(actor, is_admin=is_admin)
+        caller = self._caller_of(actor)
+        return caller.as_admin(is_admin=test(caller, _OwnCredentials(actor)))
 
     def check_scope(self, actor: Actor, rule: str = "get_image") -> None:
         """Raises PolicyRefused when the actor's token has not the scope that the rule needs.
@@ -189,10 +189,13 @@ class Policy:
             raise ConfigurationError(f"policy.file: {self._file.path}: {error}") from error
 
     def _caller_of(self, actor: Actor) -> Caller:
-        # One request asks several times, one after the other, with the same actor.
-        caller = self._caller
-        if caller.actor is not actor:
-            caller = self._caller = Caller(actor)
+        # A request asks several times, and identity backends give the same actor for the same token.
+        # Who has a place here cannot lose its id to another one.
+        caller = self._callers.get(id(actor))
+        if caller is None:
+            if len(self._callers) >= CALLERS_MAX:
+                self._callers.clear()
+            caller = self._callers[id(actor)] = Caller(actor)
         return caller
 
     def _scope_fits(self, actor: Actor, rule: str) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any, TypeVar
 
+import msgspec
+
 from transom.model.actor import Actor
 from transom.model.image import Image
 from transom.policy.language import (
@@ -33,11 +35,20 @@ T = TypeVar("T")
 class Caller:
     """An actor as checks see it: role names in lower case, because they compare so."""
 
-    __slots__ = ("actor", "roles")
+    __slots__ = ("_other", "actor", "roles")
 
     def __init__(self, actor: Actor) -> None:
         self.actor = actor
         self.roles = frozenset(role.lower() for role in actor.roles)
+        self._other: Actor | None = None
+
+    def as_admin(self, *, is_admin: bool) -> Actor:
+        """The actor with this verdict on whether it is an administrator; the same one each time."""
+        if is_admin == self.actor.is_admin:
+            return self.actor
+        if self._other is None:
+            self._other = msgspec.structs.replace(self.actor, is_admin=is_admin)
+        return self._other
 
 
 Test = Callable[[Caller, T], bool]

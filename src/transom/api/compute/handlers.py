@@ -137,7 +137,7 @@ async def item_remove(call: Call) -> Response:
 
 
 async def _items(call: Call, name: str) -> dict[str, str]:
-    content_type = call.request.headers.get("content-type", "")
+    content_type = call.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type not in ("", "application/json"):
         raise WrongContentType(content_type)

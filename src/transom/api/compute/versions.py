@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
-from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse, Response
 
 from transom.api.call import Call, json_response
@@ -31,7 +31,7 @@ _ENTRIES: Final = (
 )
 
 
-def asked_version(headers: Headers) -> Version:
+def asked_version(headers: Mapping[str, str]) -> Version:
     """The microversion that a request asks for.
 
     Raises InvalidHeader for one that is no version, VersionNotAcceptable for one outside of all
@@ -63,7 +63,7 @@ def check_version(call: Call, newest: Version) -> None:
     """
     if call.version == "v2":
         return
-    version = asked_version(call.request.headers)
+    version = asked_version(call.headers)
     call.microversion = f"{version[0]}.{version[1]}"
     if version > newest:
         raise PathNotFound
