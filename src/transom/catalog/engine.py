@@ -28,7 +28,7 @@ from sqlalchemy.pool import NullPool
 
 from transom import tracing
 from transom.catalog.lanes import Job, Lane
-from transom.catalog.pipeline import Answer, Pipeline
+from transom.catalog.pipeline import Pipeline, RowsToCome
 from transom.catalog.statements import Prepared
 from transom.errors import CatalogBusy, CatalogUnavailable, ConfigurationError
 from transom.metrics.table import (
@@ -192,7 +192,7 @@ class Engine:
         answer = self._asked_ahead(statement, values)
         return None if answer is None else await answer
 
-    def _asked_ahead(self, statement: Prepared, values: Mapping[str, Any]) -> Answer | None:
+    def _asked_ahead(self, statement: Prepared, values: Mapping[str, Any]) -> RowsToCome | None:
         if self._ahead is None or not statement.is_prepared or tracing.is_on():
             return None
         return self._ahead.ask(statement, values)

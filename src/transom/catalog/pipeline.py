@@ -48,7 +48,7 @@ PAUSE_SECONDS = 1.0
 """How long after a failure no new connection is tried."""
 
 Rows = list[tuple[Any, ...]]
-Answer = asyncio.Future[Rows | None]
+RowsToCome = asyncio.Future[Rows | None]
 
 
 class Pipeline:
@@ -69,7 +69,7 @@ class Pipeline:
         self._not_before = 0.0
         self._closed = False
 
-    def ask(self, statement: Prepared, values: Mapping[str, Any]) -> Answer | None:
+    def ask(self, statement: Prepared, values: Mapping[str, Any]) -> RowsToCome | None:
         """What will be all rows of the answer, or None, now or then: then ask through a lane."""
         channel = self._free(statement)
         if channel is None:
@@ -147,7 +147,7 @@ class _Asked:
 
     __slots__ = ("answer", "asked_at", "failed", "known", "left", "result")
 
-    def __init__(self, answer: Answer, known: _Known, results: int) -> None:
+    def __init__(self, answer: RowsToCome, known: _Known, results: int) -> None:
         self.answer = answer
         self.known = known
         self.left = results
@@ -233,7 +233,7 @@ class _Channel:
         """True when the statement in front takes its time."""
         return bool(self._asked) and time.monotonic() - self._asked[0].asked_at > SLOW_SECONDS
 
-    def ask(self, statement: Prepared, arguments: list[Any]) -> Answer | None:
+    def ask(self, statement: Prepared, arguments: list[Any]) -> RowsToCome | None:
         """Send the statement; what will come of it, or None if nothing was sent."""
         encoder = self._encoder
         values = encoder.dump_sequence(arguments, [self._auto] * len(arguments))

@@ -190,7 +190,7 @@ class Policy:
 
     def _caller_of(self, actor: Actor) -> Caller:
         # A request asks several times, and identity backends give the same actor for the same token.
-        # Who has a place here cannot lose its id to another one.
+        # An actor that stands here lives, so nobody else has its id.
         caller = self._callers.get(id(actor))
         if caller is None:
             if len(self._callers) >= CALLERS_MAX:
