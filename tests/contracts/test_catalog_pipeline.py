@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import os
 import signal
@@ -334,7 +335,8 @@ async def test_who_waits_is_told_when_the_server_ends_with_requests_unread(
         second = asyncio.ensure_future(engine.ahead(large, {}))
         await asyncio.sleep(0)
         os.kill(pid, how)
-        os.kill(pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
         time.sleep(0.3)  # noqa: ASYNC251 - the loop itself is held up
 
         began = time.monotonic()

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from transom.catalog.cache_tables import cached_images
 from transom.catalog.engine import Engine
+from transom.catalog.schema import ONE
 
 
 class Cached(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +111,7 @@ def _is(node: str, image_id: str) -> Any:
 
 
 def _present(connection: Connection, node: str, image_id: str) -> bool:
-    statement = sa.select(1).where(_is(node, image_id)).with_for_update()
+    statement = sa.select(ONE).where(_is(node, image_id)).with_for_update()
     return connection.execute(statement).first() is not None
 
 

@@ -14,6 +14,7 @@ from transom.catalog import staging
 from transom.catalog.locking import locked
 from transom.catalog.rows import COLUMNS, fold, image_of, shelf_of, unfold_metadata
 from transom.catalog.schema import (
+    ONE,
     image_locations,
     image_members,
     image_properties,
@@ -109,7 +110,7 @@ def data_removed(connection: Connection, image_id: str, key: str) -> None:
     )
     if image is None or image.status is not Status.PENDING_DELETE:
         return
-    rest = sa.select(1).where(image_locations.c.image_id == image_id)
+    rest = sa.select(ONE).where(image_locations.c.image_id == image_id)
     if connection.execute(rest).first() is None:
         connection.execute(
             sa.update(images)

@@ -27,6 +27,7 @@ from transom.catalog.rows import (
     values_of,
 )
 from transom.catalog.schema import (
+    ONE,
     image_locations,
     image_members,
     image_properties,
@@ -353,7 +354,7 @@ def replace(connection: Connection, before: Image, after: Image) -> Image:
         .values(changed)
     )
     if written.rowcount == 0:
-        if connection.execute(sa.select(1).where(images.c.id == before.id, is_there)).first():
+        if connection.execute(sa.select(ONE).where(images.c.id == before.id, is_there)).first():
             raise ImageChanged(before.id)
         raise ImageNotFound(before.id)
     if "properties" in changed:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from transom.catalog.engine import Engine
 from transom.catalog.locking import locked
 from transom.catalog.rows import is_storable, shelf_of
-from transom.catalog.schema import image_members
+from transom.catalog.schema import ONE, image_members
 from transom.errors import (
     DuplicateMember,
     ImageNotFound,
@@ -97,7 +97,7 @@ def add(connection: Connection, member: Member, limit: int) -> None:
     if image is None or image.status in GONE:
         raise ImageNotFound(member.image_id)
     of_image = image_members.c.image_id == member.image_id
-    if connection.execute(sa.select(1).where(_is(member.image_id, member.member_id))).first():
+    if connection.execute(sa.select(ONE).where(_is(member.image_id, member.member_id))).first():
         raise DuplicateMember(member.image_id, member.member_id)
     count = connection.execute(
         sa.select(sa.func.count()).select_from(image_members).where(of_image)

@@ -24,7 +24,7 @@ from transom.catalog.metadef_tables import (
     tags,
 )
 from transom.catalog.rows import is_storable
-from transom.catalog.schema import Moment
+from transom.catalog.schema import ONE, Moment
 from transom.errors import (
     DuplicateMetadef,
     MetadefNotFound,
@@ -490,7 +490,7 @@ def _get(connection: Connection, kind: Kind[T], namespace: Namespace, name: str)
 
 
 def _is_there(connection: Connection, table: sa.Table, namespace: Namespace, name: str) -> bool:
-    asked = sa.select(1).where(_named(table, namespace, name))
+    asked = sa.select(ONE).where(_named(table, namespace, name))
     return connection.execute(asked).first() is not None
 
 

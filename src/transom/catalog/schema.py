@@ -27,6 +27,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    literal_column,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import operators
@@ -82,6 +83,11 @@ class Word(Text):
     def coerce_compared_value(self, _op: operators.OperatorType | None, _value: Any) -> Any:
         """What a value is that is compared with one of ours: text."""
         return self
+
+
+ONE: ColumnElement[int] = literal_column("1", Integer)
+"""What is selected where only counts whether there is a row. A plain 1 would be asked about, as a
+member of an enumeration (`Word`)."""
 
 
 def word() -> TypeEngine[str]:

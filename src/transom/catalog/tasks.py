@@ -20,6 +20,7 @@ from transom.catalog.images import replace
 from transom.catalog.intakes import one_more, refuse_more
 from transom.catalog.locking import locked
 from transom.catalog.rows import is_storable
+from transom.catalog.schema import ONE
 from transom.catalog.task_tables import task_objects, tasks
 from transom.errors import (
     CopyDiffers,
@@ -510,7 +511,7 @@ def refuse_locked(connection: Connection, image: Image) -> None:
     holder = image.properties.get(IMPORT_TASK)
     if holder is None:
         return
-    living = sa.select(1).where(tasks.c.id == holder, tasks.c.status.in_(_UNFINISHED))
+    living = sa.select(ONE).where(tasks.c.id == holder, tasks.c.status.in_(_UNFINISHED))
     if connection.execute(living).first() is not None:
         raise ImageLocked(image.id, holder)
 

@@ -297,5 +297,13 @@ class Cloud:
         return user_id
 
     def revoke(self, token: str) -> None:
-        """End a token."""
+        """End a token, and see that it has ended: a call that looks at it in the same moment may put
+        it back into Keystone's cache."""
         self.call("DELETE", "/auth/tokens", **{"x-subject-token": token})
+        headers = {"x-auth-token": self.admin_token, "x-subject-token": token}
+        for _ in range(20):
+            if self._http.head("/auth/tokens", headers=headers).status_code == 404:
+                return
+            time.sleep(0.1)
+            self._http.delete("/auth/tokens", headers=headers)
+        raise RuntimeError("Keystone goes on taking a token that it has revoked")
