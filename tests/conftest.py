@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import pytest
 import structlog
 
-from tests.support import postgres
+from tests.support import orm, postgres
 from tests.support.server import Client, Config, ServerProcess, merged
 
 pytest.register_assert_rewrite("tests.api.checks")
@@ -99,6 +99,12 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
         if fixturedef.scope != "function":
             stack.enter_context(postgres.for_many_tests())
         return (yield)
+
+
+@pytest.fixture(autouse=True)
+def _the_orm_is_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test does in its own process must work in a service that just loads it."""
+    orm.never_asked(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

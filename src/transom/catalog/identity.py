@@ -319,7 +319,8 @@ class Identities:
                 for row, moment in zip(held, replaced_at, strict=False)
                 if moment < drop_before
             ]
-            connection.execute(delete(keys).where(keys.c.id.in_(gone)))
+            if gone:
+                connection.execute(delete(keys).where(keys.c.id.in_(gone)))
             result = connection.execute(insert(keys).values(secret=secret, created_at=now))
             return _number(result)
 

@@ -1,4 +1,5 @@
-"""What holds while any contract is looked at."""
+"""SQLAlchemy's ORM, which the library of the tasks loads late and in a thread, and which fails while
+it is loaded (decision 151)."""
 
 from __future__ import annotations
 
@@ -21,10 +22,9 @@ COMMANDS = ("migrations", "checkup.py", "copying.py", "counters.py")
 """Parts of the catalog that run before there are tasks, or in processes that have none."""
 
 
-@pytest.fixture(autouse=True)
-def _the_orm_is_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is loaded late and in a thread, and fails while it is (decision 151). SQLAlchemy asks it
-    whatever a value is that is no part of SQL; here this is asked instead."""
+def never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a question by the catalog be an error: SQLAlchemy asks its ORM whatever a value is that is
+    no part of SQL, and here this is asked instead."""
     assert sqlalchemy.orm
     orm = cast("Callable[[Any], Any]", inspection._registrars[object])
 
