@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from granian import Granian
@@ -21,6 +22,7 @@ class DrainingServer(Granian):  # type: ignore[misc, valid-type]
         super().__init__(*arguments, **options)
         self._drain_seconds = drain_seconds
         self._is_draining = False
+        self.main_loop_interrupt = _Wake(lambda: self.interrupt_signal)
         # Inherited by the workers, for as long as they have not learned what it means.
         signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)
 
@@ -37,3 +39,18 @@ class DrainingServer(Granian):  # type: ignore[misc, valid-type]
         pause = threading.Timer(self._drain_seconds, super().signal_handler_interrupt)
         pause.daemon = True
         pause.start()
+
+
+class _Wake(threading.Event):
+    """What the main process sleeps on. It stays set once the server is told to stop: Granian clears it
+    when it begins to replace workers, and would sleep through a stop that came a moment before."""
+
+    def __init__(self, is_stopping: Callable[[], bool]) -> None:
+        super().__init__()
+        self._is_stopping = is_stopping
+
+    def clear(self) -> None:
+        """Sleep again, unless the server stops."""
+        super().clear()
+        if self._is_stopping():
+            self.set()
