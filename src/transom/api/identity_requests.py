@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 import msgspec
 from starlette.responses import Response
 
-from transom.api.call import Call
+from transom.api.call import Call, empty_response, json_response
 from transom.auth.local.identity import LocalIdentity, Verdict
 from transom.errors import (
     BodyTooLarge,
@@ -26,19 +26,15 @@ BODY_BYTES_MAX: Final = 114688
 """As Keystone's `max_request_body_size`: logins come from people we do not know yet."""
 VARY: Final = {"vary": "X-Auth-Token"}
 
-_encoder = msgspec.json.Encoder()
-
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer that depends on the caller."""
-    return Response(
-        _encoder.encode(value), status, VARY | (headers or {}), media_type="application/json"
-    )
+    return json_response(value, status, VARY | (headers or {}))
 
 
 def empty(status: int = 204, headers: dict[str, str] | None = None) -> Response:
     """An answer without a body that depends on the caller."""
-    return Response(None, status, VARY | (headers or {}))
+    return empty_response(status, VARY | (headers or {}))
 
 
 class _OverLocalIdentity(Protocol):
