@@ -87,15 +87,12 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         if loop is not self._loop and not self._moved(loop):
             return None
-        best: _Channel | None = None
-        for channel in self._channels:
-            if not channel.is_open:
-                self._channels = [channel for channel in self._channels if channel.is_open]
-                return self._free(statement)
-            if channel.is_held and statement.is_brief and len(channel) < CROWD:
-                return channel
-            if best is None or len(channel) < len(best):
-                best = channel
+        self._channels = [channel for channel in self._channels if channel.is_open]
+        if statement.is_brief:
+            for channel in self._channels:
+                if channel.is_held and len(channel) < CROWD:
+                    return channel
+        best = min(self._channels, key=len, default=None)
         if (best is None or len(best) >= CROWD) and len(self._channels) < CHANNELS_MAX:
             self._open(loop)
         if best is None or len(best) >= WAITING_MAX or best.is_slow:
@@ -260,13 +257,13 @@ class _Channel:
             pg.send_query_prepared(known.name, values, encoder.formats, 1)
             if not statement.is_brief:
                 self._send()
+            elif not self.is_held:
+                # What else is asked in this round of the loop goes with it.
+                self.is_held = True
+                self._loop.call_soon(self._send_held)
         except self._broken:
             self.close()
             return None
-        if statement.is_brief and not self.is_held:
-            # What else is asked in this round of the loop goes with it.
-            self.is_held = True
-            self._loop.call_soon(self._send_held)
         asked = _Asked(self._loop.create_future(), known, results)
         self._asked.append(asked)
         if not self._is_watched:
