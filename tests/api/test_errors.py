@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.conftest import MakeImage
-from tests.support.raw_http import exchange
+from tests.support.raw_http import RawAnswer, exchange
 from tests.support.server import Client, ServerProcess, told
 
 GENERIC_404_HTML = (
@@ -164,6 +164,14 @@ class TestNegotiation:
             assert ".py" not in answer.text
 
 
+def listed_with(server: ServerProcess, *headers: bytes) -> RawAnswer:
+    """The answer to a list that is asked for with these very header lines."""
+    lines = (b"GET /v2/images HTTP/1.1", b"Host: x", b"Connection: close", *headers, b"", b"")
+    answer = exchange(server.port, b"\r\n".join(lines))
+    assert answer is not None
+    return answer
+
+
 class TestRequestIds:
     """`x-openstack-request-id` on every answer behind the token check."""
 
@@ -182,6 +190,7 @@ class TestRequestIds:
         ]
         ids = [answer.headers["x-openstack-request-id"] for answer in answers]
         assert all(REQUEST_ID.fullmatch(each) for each in ids), ids
+        assert {uuid.UUID(each.removeprefix("req-")).version for each in ids} == {4}
         assert len(set(ids)) == len(ids)
 
     @pytest.mark.parametrize(
@@ -206,22 +215,12 @@ class TestRequestIds:
         assert answer.status_code == 431, told(answer)
 
     def test_one_with_strange_characters_splits_no_header(self, server: ServerProcess) -> None:
-        answer = exchange(
-            server.port,
-            b"GET /v2/images HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-            b"X-Openstack-Request-Id: req-a\tb<script>\xff\r\n\r\n",
-        )
-        assert answer is not None
+        answer = listed_with(server, b"X-Openstack-Request-Id: req-a\tb<script>\xff")
         assert answer.status in (400, 401, 431)
         assert "<script>" not in answer.body.decode(errors="replace")
 
     def test_the_first_of_several_counts(self, server: ServerProcess) -> None:
-        answer = exchange(
-            server.port,
-            b"GET /v2/images HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-            b"X-Openstack-Request-Id: one\r\nX-Openstack-Request-Id: two\r\n\r\n",
-        )
-        assert answer is not None
+        answer = listed_with(server, b"X-Openstack-Request-Id: one", b"X-Openstack-Request-Id: two")
         assert answer.headers["x-openstack-request-id"] == "req-one"
 
 

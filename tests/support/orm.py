@@ -4,16 +4,15 @@ it is loaded (decision 151)."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
 import pytest
-
-# Wholly, or it would be loaded by a test, in place of what stands in for it below.
-import sqlalchemy.orm
 from sqlalchemy import inspection
+
+# Which loads all of it: a test that did would put it in place of what stands in for it below.
+from sqlalchemy.orm.base import _inspect_mapped_object
 
 import transom.catalog
 
@@ -25,12 +24,10 @@ COMMANDS = ("migrations", "checkup.py", "copying.py", "counters.py")
 def never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a question by the catalog be an error: SQLAlchemy asks its ORM whatever a value is that is
     no part of SQL, and here this is asked instead."""
-    assert sqlalchemy.orm
-    orm = cast("Callable[[Any], Any]", inspection._registrars[object])
 
     def asked(value: Any) -> Any:
         assert not _is_the_catalog(sys._getframe()), f"SQLAlchemy asks its ORM what {value!r} is"
-        return orm(value)
+        return _inspect_mapped_object(value)
 
     monkeypatch.setitem(inspection._registrars, object, asked)
 

@@ -18,6 +18,7 @@ from transom.errors import ConfigurationError, ImageNotFound, PolicyRefused, Una
 from transom.model.actor import ANONYMOUS, Actor
 from transom.model.image import Image, Visibility
 from transom.policy import Policy
+from transom.policy.check import CALLERS_MAX
 from transom.settings import PolicySettings, Settings
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -136,6 +137,16 @@ def test_context_is_admin_may_look_at_the_callers_own_credentials(tmp_path: Path
 
     assert rules.recognise(Actor(project_id="ops", roles=frozenset({"admin"}))).is_admin
     assert not rules.recognise(Actor(project_id="p1", roles=frozenset({"admin"}))).is_admin
+
+
+def test_no_caller_is_taken_for_one_that_is_gone() -> None:
+    # Many more than are remembered, each gone before the next one takes its place in memory.
+    rules = policy()
+    for number in range(3 * CALLERS_MAX):
+        role = ("admin", "member", "reader")[number % 3]
+        actor = rules.recognise(Actor(user_id=f"u{number}", roles=frozenset({role})))
+        assert actor.user_id == f"u{number}"
+        assert actor.is_admin == (role == "admin")
 
 
 # --- scope ---
