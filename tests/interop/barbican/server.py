@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import base64
 import subprocess
-import time
 from pathlib import Path
-from typing import Self
-
-import httpx
 
 from tests.interop.environments import environment
 from tests.interop.keystone.conftest import SERVICE_PASSWORD
-from tests.interop.keystone.server import free_port
+from tests.interop.uwsgi import UwsgiServer
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
-START_SECONDS = 90.0
 
 _CONF = """
 [DEFAULT]
@@ -61,16 +56,14 @@ paste.filter_factory = oslo_middleware.request_id:RequestId.factory
 """
 
 
-class BarbicanServer:
+class BarbicanServer(UwsgiServer):
     """One running Barbican that trusts a Keystone, with a database of its own."""
 
     def __init__(self, folder: Path, keystone_url: str) -> None:
         """Prepare it below `folder`."""
         made = environment("barbican", REQUIREMENTS)
-        self.port = free_port()
-        self._folder = folder
-        self._uwsgi = made / "venv/bin/uwsgi"
-        self._process: subprocess.Popen[bytes] | None = None
+        application = ("--pythonpath", str(folder), "--module", "serve_barbican:application")
+        super().__init__(folder, made / "venv", application)
         (folder / ".barbican").mkdir(parents=True)
         (folder / ".barbican" / "barbican.conf").write_text(
             _CONF.format(
@@ -98,44 +91,3 @@ class BarbicanServer:
         )
         if done.returncode:
             raise RuntimeError(f"barbican-manage failed:\n{done.stdout}\n{done.stderr[-4000:]}")
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> Self:
-        """Start it and wait until it answers."""
-        with (self._folder / "uwsgi.log").open("ab") as output:
-            self._process = subprocess.Popen(
-                [
-                    str(self._uwsgi),
-                    *("--http-socket", f"127.0.0.1:{self.port}", "--need-app", "--lazy-apps"),
-                    *("--pythonpath", str(self._folder), "--module", "serve_barbican:application"),
-                    *("--buffer-size", "65535", "--add-header", "Connection: close"),
-                ],
-                stdout=output,
-                stderr=output,
-                cwd=self._folder,
-                env={"HOME": str(self._folder), "PATH": "/usr/bin:/bin"},
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                if httpx.get(self.url, timeout=5, trust_env=False).status_code < 500:
-                    return self
-            except httpx.HTTPError:
-                pass
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                log = (self._folder / "uwsgi.log").read_text(errors="replace")
-                self.stop()
-                raise RuntimeError(f"Barbican did not start:\n{log[-4000:]}")
-            time.sleep(0.1)
-
-    def stop(self) -> None:
-        """End it."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None

@@ -11,22 +11,20 @@ import getpass
 import grp
 import os
 import shutil
-import signal
-import socket
 import sqlite3
 import subprocess
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
 from tests.interop.environments import environment
+from tests.interop.uwsgi import UwsgiServer
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 ADMIN_PASSWORD = "admin password of the tests"
-START_SECONDS = 90.0
 
 _CONF = """
 [DEFAULT]
@@ -55,23 +53,6 @@ backend = oslo_cache.dict
 [oslo_policy]
 enforce_scope = true
 enforce_new_defaults = true
-"""
-
-# Without its cache a Keystone works a second on every call; one process keeps the cache true.
-_UWSGI = """
-[uwsgi]
-module = keystone.wsgi.api:application
-http-socket = 127.0.0.1:{port}
-env = OS_KEYSTONE_CONFIG_FILES={folder}/keystone.conf
-buffer-size = 65535
-master = false
-processes = 1
-threads = {threads}
-lazy-apps = true
-need-app = true
-disable-logging = true
-add-header = Connection: close
-socket-timeout = 120
 """
 
 
@@ -129,15 +110,7 @@ def _run(command: list[str], cwd: Path | None = None) -> None:
         raise RuntimeError(f"{command[0]} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
 
 
-def free_port() -> int:
-    """A port of the loopback interface that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class KeystoneServer:
+class KeystoneServer(UwsgiServer):
     """One running Keystone with a database of its own."""
 
     def __init__(
@@ -147,63 +120,19 @@ class KeystoneServer:
         again, tempest among them, need a Keystone with one."""
         made = prepared()
         shutil.copytree(made / "template", folder, dirs_exist_ok=True)
-        self._folder = folder
         self._provider = provider
+        # Without its cache a Keystone works a second on every call; one process keeps the cache true.
+        options = [
+            *("--module", "keystone.wsgi.api:application", "--processes", "1"),
+            *("--threads", str(threads), "--disable-logging", "--socket-timeout", "120"),
+            *("--env", f"OS_KEYSTONE_CONFIG_FILES={folder}/keystone.conf"),
+        ]
+        super().__init__(folder, made / "venv", options, base="/v3")
         self.configure(expiration=expiration)
-        self.port = free_port()
-        (folder / "uwsgi.ini").write_text(
-            _UWSGI.format(folder=folder, port=self.port, threads=threads)
-        )
-        self._uwsgi = made / "venv/bin/uwsgi"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        """The base of the v3 API."""
-        return f"http://127.0.0.1:{self.port}/v3"
 
     def configure(self, *, expiration: int) -> None:
         """Choose the life of tokens in seconds, for the next start."""
         _write_conf(self._folder, provider=self._provider, expiration=expiration)
-
-    def start(self) -> Self:
-        """Start it and wait until it answers."""
-        with (self._folder / "uwsgi.log").open("ab") as output:
-            self._process = subprocess.Popen(
-                [str(self._uwsgi), "--ini", str(self._folder / "uwsgi.ini")],
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                if httpx.get(self.url, timeout=5, trust_env=False).status_code == 200:
-                    return self
-            except httpx.HTTPError:
-                pass
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                log = (self._folder / "uwsgi.log").read_text(errors="replace")
-                self.stop()
-                raise RuntimeError(f"Keystone did not start:\n{log[-4000:]}")
-            time.sleep(0.1)
-
-    def stop(self) -> None:
-        """End it at once, as a crash would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def freeze(self) -> None:
-        """Let it hang: it takes connections and answers nothing."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let it go on."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
 
 
 class Cloud:
