@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeImage, ServerWith
-from tests.support.server import Client, ServerProcess, free_port, told
+from tests.support.ports import free_port
+from tests.support.server import Client, ServerProcess, told
 
 Metadata = dict[str, str]
 

@@ -18,8 +18,9 @@ import pytest
 
 from tests.conftest import MakeServer
 from tests.support.importing import new_image, stage, start
+from tests.support.ports import free_port
 from tests.support.scraping import Metrics, with_metrics
-from tests.support.server import Client, ServerProcess, free_port, merged, told
+from tests.support.server import Client, ServerProcess, merged, told
 
 DATA = os.urandom(300_000)
 LISTS = "/v2/images"

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import httpx
 
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 START_TIMEOUT_SECONDS = 30.0
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"

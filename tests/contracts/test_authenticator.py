@@ -18,8 +18,9 @@ from typing import Any, Protocol, Self
 
 import pytest
 
-from tests.interop.keystone.server import Cloud, KeystoneServer, free_port
+from tests.interop.keystone.server import Cloud, KeystoneServer
 from tests.support.identity import PASSWORD, World, settings_in
+from tests.support.ports import free_port
 from transom.auth import BACKENDS, open_authenticator
 from transom.auth.authenticator import Authenticator
 from transom.auth.backends.local import LocalAuthenticator

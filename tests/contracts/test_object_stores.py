@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.support import azurite, ceph, gcs
-from tests.support.server import free_port
+from tests.support.ports import free_port
 from tests.support.storing import get, put
 from transom.errors import ConfigurationError, StoreFailed, StoreUnavailable
 from transom.settings import StoreSettings

@@ -11,6 +11,8 @@ from collections import Counter
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
+from tests.support.ports import free_port
+
 USER, PASSWORD = "transom", "password of the service user"
 
 
@@ -39,7 +41,7 @@ class FakeKeystone:
         self.at_once_max = 0
         self.own_tokens: set[str] = set()
         self._server: asyncio.Server | None = None
-        self._port = 0
+        self._port = free_port()
         self._connections: set[asyncio.StreamWriter] = set()
         self._released = asyncio.Event()
 
@@ -56,10 +58,9 @@ class FakeKeystone:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen; a second start takes the port of the first."""
+        """Listen, the second time at the same port."""
         self._released = asyncio.Event()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
-        self._port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Stop listening and drop every connection, as a crash would."""

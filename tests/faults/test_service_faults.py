@@ -23,9 +23,10 @@ from tests.faults.fake_keystone import PASSWORD, USER, FakeKeystone
 from tests.support import ceph, s3
 from tests.support.disks import Disks, mounting, run, unmount
 from tests.support.faulty import Act, FaultyServer, refuse, stall_answer
+from tests.support.ports import free_port
 from tests.support.postgres import Cluster
 from tests.support.scraping import Metrics, with_metrics
-from tests.support.server import Client, Config, ServerProcess, free_port, merged, told
+from tests.support.server import Client, Config, ServerProcess, merged, told
 from tests.support.slow_disk import SlowDisk
 
 pytestmark = pytest.mark.faults

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tests.interop.clients import commands
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.interop
 

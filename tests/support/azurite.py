@@ -21,7 +21,8 @@ from typing import Any
 import httpx
 
 from tests.interop.environments import environment
-from tests.support.server import _DIES_WITH_US, free_port
+from tests.support.ports import free_port
+from tests.support.server import _DIES_WITH_US
 from transom.settings import StoreSettings
 
 VERSION = "3.37.0"

@@ -37,7 +37,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 START_SECONDS = 90.0
 STOP_SECONDS = 5.0

@@ -23,7 +23,7 @@ SECRET = "whsec_" + base64.b64encode(KEY).decode()
 class Receiver:
     """The server. `with Receiver() as receiver: … receiver.wait_for(3)`."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
         """What was taken, in the order in which it came."""
         self.tries: list[tuple[float, str]] = []
@@ -36,7 +36,7 @@ class Receiver:
         """While it is there and not set, nobody gets an answer."""
         self.headers: dict[str, str] = {}
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", port), _handler(self))
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property

@@ -9,11 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -23,6 +21,7 @@ from typing import Any, Self
 
 import httpx
 
+from tests.support.ports import free_port
 from tests.support.server import (
     Client,
     Config,
@@ -72,27 +71,13 @@ http {{
 """
 
 
-def quiet_ports(count: int = 1) -> int:
-    """The first of so many free ports in a row, none of which the system gives to outgoing connections: a
-    process that is down for a moment finds its port free when it comes back."""
-    while True:
-        first = random.SystemRandom().randrange(12_000, 32_000) // 10 * 10 + 1
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return first
-
-
 class Nginx:
     """A real nginx in front of some ports, in a folder of its own."""
 
     def __init__(self, folder: Path, ports: Sequence[int]) -> None:
         self.folder = folder
         self.ports = list(ports)
-        self.port = quiet_ports()
+        self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -124,7 +109,8 @@ class Nginx:
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline and self.process.poll() is None:
             with contextlib.suppress(httpx.TransportError):
-                httpx.get(f"{self.url}/healthcheck", timeout=2, trust_env=False)
+                answer = httpx.get(f"{self.url}/healthcheck", timeout=2, trust_env=False)
+                assert "X-Served-By" in answer.headers, "somebody else listens at nginx's port"
                 return self
             time.sleep(0.02)
         raise ServerFailed(f"nginx does not listen\n{self.log()}")
@@ -173,7 +159,7 @@ class Replica(ServerProcess):
         self.name = folder.name
         self.source = source
         self.module = "tests.support.apart"
-        self.port = quiet_ports() if kind == "serve" else 0
+        self.port = free_port() if kind == "serve" else 0
 
     def start(self) -> Self:
         """Start it and wait until it serves, or works."""

@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.server import Config, free_port, merged
+from tests.support.ports import free_port
+from tests.support.server import Config, merged
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,8 @@ from typing import Any, BinaryIO, Literal, Self
 
 import httpx
 import yaml
+
+from tests.support.ports import free_port
 
 START_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 20.0
@@ -53,14 +54,6 @@ for argv in json.load(sys.stdin):
 
 class ServerFailed(AssertionError):
     """The program did not start, or ended on its own; the message holds the end of its log."""
-
-
-def free_port() -> int:
-    """A port of the loopback interface that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def to_toml(config: Config) -> str:
@@ -234,21 +227,16 @@ class ServerProcess:
     def start(self) -> Self:
         """Start it and wait until `/healthcheck` answers 200."""
         assert self.process is None or self.process.poll() is not None, "it runs already"
-        for attempt in range(3):
-            self.port = free_port()
-            self._write_config()
-            with self.log_path.open("ab") as log:
-                self._launch(log)
-            try:
-                self._wait_until_it_serves()
-            except ServerFailed:
-                self._reap()
-                # Another process may have taken the port between the probe and the start.
-                if attempt < 2 and "in use" in self.log()[-4000:]:
-                    continue
-                raise
-            return self
-        raise ServerFailed("no free port after three attempts")
+        self.port = free_port()
+        self._write_config()
+        with self.log_path.open("ab") as log:
+            self._launch(log)
+        try:
+            self._wait_until_it_serves()
+        except ServerFailed:
+            self._reap()
+            raise
+        return self
 
     def stop(self) -> None:
         """Ask it to end, as Ctrl-C does, and wait. Fails when it does not end in time."""

@@ -14,6 +14,8 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Self
 
+from tests.support.ports import free_port
+
 
 class Asked(NamedTuple):
     """One request as it came."""
@@ -115,7 +117,7 @@ class Source:
         self.always: Manner | None = None
         self.asked: list[Asked] = []
         self.connections = 0
-        self.port = 0
+        self.port = free_port()
         self.tls: ssl.SSLContext | None = None
         self.left = asyncio.Event()
         """Nobody is connected any more."""
@@ -141,9 +143,8 @@ class Source:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen; a second start takes the port of the first."""
+        """Listen, the second time at the same port."""
         self._server = await asyncio.start_server(self._serve, self.host, self.port, ssl=self.tls)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Stop listening and drop every connection."""

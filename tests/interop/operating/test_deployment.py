@@ -22,7 +22,8 @@ import pytest
 import yaml
 
 from tests.house.tree import ROOT
-from tests.support.server import ServerProcess, free_port
+from tests.support.ports import free_port
+from tests.support.server import ServerProcess
 from transom.cli.main import parser
 from transom.cli.notify import notify
 

@@ -23,9 +23,10 @@ import yaml
 from tests.faults.fake_keystone import PASSWORD, USER, FakeKeystone
 from tests.house.tree import ROOT
 from tests.support.importing import new_image, stage, start
+from tests.support.ports import free_port
 from tests.support.receiver import SECRET, Receiver
 from tests.support.scraping import with_metrics
-from tests.support.server import ServerProcess, free_port
+from tests.support.server import ServerProcess
 from transom.metrics.table import METRICS
 
 pytestmark = pytest.mark.interop
