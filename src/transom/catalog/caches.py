@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from transom.catalog.cache_tables import cached_images
-from transom.catalog.engine import Engine
+from transom.catalog.engine import Engine, lock
 from transom.catalog.schema import ONE
 
 
@@ -66,7 +66,9 @@ class Caches:
         """Have a node fetch an image; one that it has or waits for stays as it is."""
 
         def work(connection: Connection) -> None:
-            if not _present(connection, node, image_id):
+            _hold(connection, node, image_id)
+            mine = sa.select(ONE).where(_is(node, image_id))
+            if connection.execute(mine).first() is None:
                 _insert(connection, node, image_id, "queued", 0, now)
 
         await self._engine.write(work)
@@ -75,12 +77,10 @@ class Caches:
         """A node has the image now (bytes)."""
 
         def work(connection: Connection) -> None:
-            mine = _is(node, image_id)
+            _hold(connection, node, image_id)
             values = {"state": "cached", "size_bytes": size_bytes}
-            if (
-                connection.execute(sa.update(cached_images).where(mine).values(values)).rowcount
-                == 0
-            ):
+            mine = sa.update(cached_images).where(_is(node, image_id)).values(values)
+            if connection.execute(mine).rowcount == 0:
                 _insert(connection, node, image_id, "cached", size_bytes, now)
 
         await self._engine.write(work)
@@ -89,7 +89,8 @@ class Caches:
         """Count reads from a node's cache, by image."""
 
         def work(connection: Connection) -> None:
-            for image_id, number in hits.items():
+            # In one order, so that processes of one node do not wait for each other.
+            for image_id, number in sorted(hits.items()):
                 connection.execute(
                     sa.update(cached_images)
                     .where(_is(node, image_id))
@@ -110,9 +111,9 @@ def _is(node: str, image_id: str) -> Any:
     return sa.and_(cached_images.c.node == node, cached_images.c.image_id == image_id)
 
 
-def _present(connection: Connection, node: str, image_id: str) -> bool:
-    statement = sa.select(ONE).where(_is(node, image_id)).with_for_update()
-    return connection.execute(statement).first() is not None
+def _hold(connection: Connection, node: str, image_id: str) -> None:
+    # A row that is not there yet cannot be locked, and the processes of a node share its rows.
+    lock(connection, f"image {image_id} in the cache of {node}")
 
 
 def _insert(
