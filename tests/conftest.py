@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import hypothesis
 import pytest
 import structlog
 
@@ -18,6 +19,12 @@ from tests.support import orm, postgres
 from tests.support.server import Client, Config, ServerProcess, merged
 
 pytest.register_assert_rewrite("tests.api.checks")
+
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile(
+    "transom", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("transom")
 
 SERVERS_KEPT = 8
 """Servers with a configuration of their own that stay up at the same time, per test process."""

@@ -221,7 +221,6 @@ def test_no_sequence_of_calls_changes_the_bytes_of_an_image(
         settings=settings(
             max_examples=30,
             stateful_step_count=30,
-            deadline=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),
         ),

@@ -28,7 +28,8 @@ def server(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """A server that tells the receiver of everything."""
     from tests.conftest import configured
 
-    config = merged(allowing(), receiver.config())
+    # Short, for the receiver that hangs.
+    config = merged(allowing(), receiver.config(timeout_seconds=1.0))
     with configured(tmp_path_factory.mktemp("telling"), config) as running:
         yield running
 

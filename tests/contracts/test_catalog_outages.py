@@ -81,14 +81,14 @@ async def test_a_restart_is_waited_for(opened: Opened, cluster: Cluster) -> None
 
 
 async def test_nobody_waits_for_a_server_that_stays_away(opened: Opened, cluster: Cluster) -> None:
-    catalog = opened(outage_seconds=0.5)
+    catalog = opened(outage_seconds=3.0)
     await catalog.images.create(an_image())
     cluster.down()
     try:
         began = time.monotonic()
         with pytest.raises(CatalogUnavailable) as first:
             await catalog.check()
-        assert time.monotonic() - began >= 0.4
+        assert time.monotonic() - began >= 2.9
         assert not isinstance(first.value, CatalogBusy)
         began = time.monotonic()
         outcomes = await asyncio.gather(
@@ -97,7 +97,7 @@ async def test_nobody_waits_for_a_server_that_stays_away(opened: Opened, cluster
             return_exceptions=True,
         )
         assert {type(each) for each in outcomes} == {CatalogUnavailable}
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 3
     finally:
         cluster.up()
     await catalog.check()
@@ -225,20 +225,20 @@ async def test_a_transaction_that_stands_still_loses_what_it_holds(opened: Opene
     frozen, other = opened(idle_transaction_seconds=0.3), opened()
     image = an_image()
     await other.images.create(image)
-    stood = threading.Event()
+    stood, written = threading.Event(), threading.Event()
 
     def stand(connection: Connection) -> None:
         touch(image)(connection)
         if not stood.is_set():
             stood.set()
-            time.sleep(1.5)
+            assert written.wait(30)
             connection.exec_driver_sql("SELECT 1")
 
     standing = asyncio.create_task(frozen.engine.write(stand))
     await asyncio.to_thread(stood.wait, 10)
-    began = time.monotonic()
+    # It could not be written while the other held it, and that one still stands.
     assert await other.engine.write(touch(image)) == 1
-    assert time.monotonic() - began < 1.4
+    written.set()
     # It was done again, from its beginning.
     await standing
     assert (await other.images.get(image.id, seen_by=ME)).revision == 2
@@ -246,16 +246,21 @@ async def test_a_transaction_that_stands_still_loses_what_it_holds(opened: Opene
 
 async def test_who_waits_too_long_for_a_connection_is_told(opened: Opened) -> None:
     catalog = opened(pool_wait_seconds=0.2)
-    slow = [
-        asyncio.create_task(
-            catalog.engine.write(
-                lambda connection: connection.exec_driver_sql("SELECT pg_sleep(0.6)").all()
-            )
-        )
-        for _ in range(4)
-    ]
-    await asyncio.sleep(0.1)
+    held, done = threading.Semaphore(0), threading.Event()
+
+    def hold(connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT 1")
+        held.release()
+        assert done.wait(30)
+
+    slow = []
+    for _ in range(4):
+        slow.append(asyncio.create_task(catalog.engine.write(hold)))
+        assert await asyncio.to_thread(held.acquire, timeout=10)
+    late = asyncio.create_task(catalog.images.create(an_image()))
+    await asyncio.sleep(0.5)
+    done.set()
     with pytest.raises(CatalogBusy):
-        await catalog.images.create(an_image())
+        await late
     await asyncio.gather(*slow)
     await catalog.images.create(an_image())

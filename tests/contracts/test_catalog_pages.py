@@ -301,7 +301,6 @@ _NUMBERS = itertools.count()
 @pytest.mark.parametrize("dialect", DIALECTS)
 @settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(

@@ -47,6 +47,12 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     opened.close()
 
 
+@pytest.fixture
+def nothing_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the machine takes, statements are asked behind others on their way."""
+    monkeypatch.setattr(pipeline, "SLOW_SECONDS", 60.0)
+
+
 def text(statement: str, *, brief: bool = False) -> Prepared:
     """A statement, ready to run."""
     return Prepared(sa.text(statement), "postgresql", stable=True, brief=brief)
@@ -147,10 +153,8 @@ async def test_an_answer_of_many_rows_comes_whole(engine: Engine) -> None:
     assert all(row[1] == "x" * 1000 for row in rows)
 
 
-async def test_an_argument_larger_than_the_sockets_buffers_is_sent_whole(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pipeline, "SLOW_SECONDS", 60.0)
+@pytest.mark.usefixtures("nothing_is_slow")
+async def test_an_argument_larger_than_the_sockets_buffers_is_sent_whole(engine: Engine) -> None:
     given: sa.BindParameter[Any] = sa.bindparam("value", required=True)
     statement = Prepared(
         sa.select(sa.func.length(sa.cast(given, sa.Text))), "postgresql", stable=True
@@ -174,6 +178,7 @@ async def test_what_was_written_before_is_read(engine: Engine) -> None:
             await catalog.images.get(there.id, seen_by=ME)
 
 
+@pytest.mark.usefixtures("nothing_is_slow")
 async def test_a_statement_that_fails_has_no_answer_and_harms_no_other(engine: Engine) -> None:
     good = text("SELECT 'good'")
     await answered(engine, good)
@@ -193,6 +198,7 @@ async def test_a_statement_that_fails_has_no_answer_and_harms_no_other(engine: E
         await engine.rows(wrong, {})
 
 
+@pytest.mark.usefixtures("nothing_is_slow")
 async def test_brief_statements_of_one_round_go_together(engine: Engine) -> None:
     # All that PostgreSQL does between two syncs is one transaction, which has one time.
     brief, other = text("SELECT now()", brief=True), text("SELECT now(), 'alone'")
@@ -230,6 +236,7 @@ async def test_brief_statements_that_go_together_each_get_their_own_rows(engine:
         assert [*found] == [[(value, None)] for _, value in asked]
 
 
+@pytest.mark.usefixtures("nothing_is_slow")
 async def test_who_went_together_with_a_failure_reads_through_a_thread(engine: Engine) -> None:
     number: sa.BindParameter[Any] = sa.bindparam("value", required=True)
     divided = Prepared(
@@ -258,24 +265,22 @@ async def test_who_went_together_with_a_failure_reads_through_a_thread(engine: E
 
 
 async def test_brief_statements_do_not_wait_for_others_of_their_round(engine: Engine) -> None:
-    brief, slow = text("SELECT 'brief'", brief=True), text("SELECT pg_sleep(1)")
+    brief, slow = text("SELECT 'brief'", brief=True), text("SELECT pg_sleep(3)")
     await answered(engine, brief)
-    began = time.monotonic()
     first = asyncio.ensure_future(engine.ahead(brief, {}))
     waiting = asyncio.ensure_future(engine.ahead(slow, {}))
     assert await first == [("brief",)]
-    assert time.monotonic() - began < 0.5
+    assert not waiting.done()
     await waiting
 
 
 async def test_nobody_waits_behind_a_slow_statement(engine: Engine) -> None:
-    quick, slow = text("SELECT 'quick'"), text("SELECT pg_sleep(1)")
+    quick, slow = text("SELECT 'quick'"), text("SELECT pg_sleep(3)")
     await answered(engine, quick)
     waiting = asyncio.create_task(engine.rows(slow, {}))
     await asyncio.sleep(0.1)
-    began = time.monotonic()
     assert await engine.rows(quick, {}) == [("quick",)]
-    assert time.monotonic() - began < 0.5
+    assert not waiting.done()
     assert len(await waiting) == 1
 
 
@@ -294,7 +299,7 @@ async def test_a_cancelled_caller_leaves_the_others_their_rows(engine: Engine) -
 
 async def test_the_loop_answers_again_after_the_server_restarted(tmp_path: Path) -> None:
     cluster = Cluster.start()
-    engine = Engine(cluster.database(), patience=Patience(outage_seconds=0.2))
+    engine = Engine(cluster.database(), patience=Patience(outage_seconds=2.0))
     catalog = Catalog(engine)
     try:
         await asyncio.to_thread(catalog.upgrade)

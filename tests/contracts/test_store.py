@@ -509,7 +509,6 @@ async def test_a_range_gives_its_bytes_cut_at_the_end(
 @given(st.data())
 @settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_any_range_of_any_chunks_gives_its_bytes(

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.fake_keystone import MISBEHAVIOURS, PASSWORD, USER, FakeKeystone
 from transom.auth.backends import keystone as backend
 from transom.auth.backends.keystone import KeystoneAuthenticator
-from transom.auth.keystone import client
+from transom.auth.keystone import client, verdicts
 from transom.errors import ConfigurationError, IdentityUnavailable, Unauthenticated
 from transom.settings import Identity, Keystone, Settings
 
@@ -267,14 +267,47 @@ async def test_what_cannot_be_a_token_is_not_even_asked_about(
 # --- verdicts end and are renewed ---
 
 
+class Clock:
+    """The time of the verdicts: it passes when it is told to."""
+
+    def __init__(self) -> None:
+        self._now = time.time()
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def time(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    for module in (backend, verdicts):
+        monkeypatch.setattr(module, "time", made)
+    return made
+
+
+async def renewed(authenticator: KeystoneAuthenticator) -> None:
+    """Come back when Keystone has said what it was asked in the background."""
+    deadline = time.monotonic() + 20
+    while authenticator._under_way:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
 async def test_a_token_in_use_is_renewed_before_its_verdict_ends(
-    fake: FakeKeystone, opened: Open
+    fake: FakeKeystone, opened: Open, clock: Clock
 ) -> None:
-    authenticator = opened(fake, token_cache_seconds=1)
+    authenticator = opened(fake, token_cache_seconds=10)
     await authenticator.authenticate("good-one")
-    await asyncio.sleep(0.85)
+    clock.sleep(8.5)
     assert authenticator.authenticate_now("good-one") is not None
-    await asyncio.sleep(0.4)
+    await renewed(authenticator)
+    clock.sleep(4)
 
     # The first verdict would have ended by now.
     assert authenticator.authenticate_now("good-one") is not None
@@ -282,27 +315,30 @@ async def test_a_token_in_use_is_renewed_before_its_verdict_ends(
 
 
 async def test_a_renewal_that_finds_keystone_away_disturbs_nobody(
-    fake: FakeKeystone, opened: Open
+    fake: FakeKeystone, opened: Open, clock: Clock
 ) -> None:
-    authenticator = opened(fake, token_cache_seconds=2)
+    authenticator = opened(fake, token_cache_seconds=10)
     await authenticator.authenticate("good-one")
     fake.validate = "close"
-    await asyncio.sleep(1.65)
+    clock.sleep(8.5)
 
     assert authenticator.authenticate_now("good-one") is not None
-    await asyncio.sleep(0.1)
+    await renewed(authenticator)
+    assert fake.asked["good-one"] > 1
     assert authenticator.authenticate_now("good-one") is not None
+    clock.sleep(2)
+    assert authenticator.authenticate_now("good-one") is None
 
 
 async def test_a_renewal_that_finds_the_token_revoked_ends_it_early(
-    fake: FakeKeystone, opened: Open
+    fake: FakeKeystone, opened: Open, clock: Clock
 ) -> None:
-    authenticator = opened(fake, token_cache_seconds=2)
+    authenticator = opened(fake, token_cache_seconds=10)
     await authenticator.authenticate("good-one")
     fake.revoked.add("good-one")
-    await asyncio.sleep(1.65)
+    clock.sleep(8.5)
     authenticator.authenticate_now("good-one")
-    await asyncio.sleep(0.1)
+    await renewed(authenticator)
 
     assert authenticator.authenticate_now("good-one") is None
     with pytest.raises(Unauthenticated):
@@ -319,6 +355,23 @@ async def test_a_verdict_never_outlives_its_token(fake: FakeKeystone, opened: Op
 
     assert authenticator.authenticate_now("good-short") is None
     assert authenticator.authenticate_now("good-warm") is not None
+
+
+async def test_a_verdict_never_outlives_its_token_though_keystone_tells_whole_seconds(
+    fake: FakeKeystone, opened: Open
+) -> None:
+    authenticator = opened(fake)
+    fake.token_seconds = 3
+    # Our login comes late in one of its seconds, the token early in the next.
+    fake.clock_ahead_seconds = 0.6 - time.time() % 1
+    await authenticator.authenticate("good-warm")
+    await asyncio.sleep(0.4)
+    began = time.monotonic()
+    await authenticator.authenticate("good-short")
+
+    await asyncio.sleep(3.01 - (time.monotonic() - began))
+
+    assert authenticator.authenticate_now("good-short") is None
 
 
 # --- clocks that differ ---

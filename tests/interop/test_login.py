@@ -21,8 +21,9 @@ from tests.support.server import Client, ServerProcess, told
 
 pytestmark = pytest.mark.interop
 
-WITHIN_SECONDS = 1.0 + 1.5
-"""How long another process may take to notice, and what a busy machine may add."""
+WITHIN_SECONDS = 15.0
+"""How long another process may take to notice: a second (`tests/unit/test_identity_login.py` holds it to
+that), and what a busy machine may add."""
 
 
 # --- beside Keystone ------------------------------------------------------------------------------------

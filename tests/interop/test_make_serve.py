@@ -33,9 +33,13 @@ class Serving:
 
     process: subprocess.Popen[str]
     lines: list[str] = field(default_factory=list)
+    reader: threading.Thread = field(init=False)
 
-    def read(self) -> None:
-        """Collect the lines as they come."""
+    def __post_init__(self) -> None:
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line.rstrip("\n"))
@@ -54,6 +58,11 @@ class Serving:
             time.sleep(0.1)
         raise AssertionError(f"no line like {pattern!r} came, but:\n{self.text()}")
 
+    def _end(self) -> int:
+        status = self.process.wait(STOP_SECONDS)
+        self.reader.join(STOP_SECONDS)
+        return status
+
     def press_ctrl_c(self) -> int:
         """SIGINT to the whole foreground group, as a terminal does; gives make's exit status.
 
@@ -61,14 +70,14 @@ class Serving:
         about the service.
         """
         os.killpg(self.process.pid, signal.SIGINT)
-        return self.process.wait(STOP_SECONDS)
+        return self._end()
 
     def interrupt_service(self) -> int:
         """SIGINT to the service alone; gives make's exit status, which tells the service's."""
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         (service,) = listed.split()
         os.kill(int(service), signal.SIGINT)
-        return self.process.wait(STOP_SECONDS)
+        return self._end()
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +111,7 @@ def start(clone: Path, port: int, home: Path) -> Serving:
     environment.pop("VIRTUAL_ENV", None)
     environment.pop("VENV", None)
     environment.pop("MAKEFLAGS", None)
-    serving = Serving(
+    return Serving(
         subprocess.Popen(
             ["make", "serve", f"ARGS=--bind 127.0.0.1:{port}"],
             cwd=clone,
@@ -114,8 +123,6 @@ def start(clone: Path, port: int, home: Path) -> Serving:
             start_new_session=True,
         )
     )
-    threading.Thread(target=serving.read, daemon=True).start()
-    return serving
 
 
 @pytest.fixture(scope="module")

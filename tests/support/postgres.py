@@ -107,7 +107,8 @@ class Cluster:
         if pid is not None:
             os.kill(pid, signal.SIGQUIT)
             deadline = time.monotonic() + _END_SECONDS
-            while self._server() == pid and time.monotonic() < deadline:
+            # The file that names it goes a moment before the process does.
+            while Path(f"/proc/{pid}/cwd").is_dir() and time.monotonic() < deadline:
                 time.sleep(0.02)
         shutil.rmtree(self.folder, ignore_errors=True)
         if self._owned is not None:

@@ -52,7 +52,7 @@ class Receiver:
     def config(self, *events: str, **more: Any) -> dict[str, Any]:
         """A configuration that tells this receiver of events, quickly again when it fails."""
         hook = {"url": self.url, "secret": SECRET, "events": list(events)}
-        quick = {"retry_seconds": 0.05, "retry_seconds_max": 0.4, "timeout_seconds": 1.0}
+        quick = {"retry_seconds": 0.05, "retry_seconds_max": 0.4, "timeout_seconds": 20.0}
         return {"notifications": {**quick, **more, "webhooks": {"hook": hook}}}
 
     def wait_for(self, number: int, seconds: float = 30) -> list[dict[str, Any]]:

@@ -110,11 +110,12 @@ async def test_a_withdrawn_job_is_not_run(lanes: Callable[..., Lane]) -> None:
 
 
 async def test_what_piled_up_too_long_is_refused(lanes: Callable[..., Lane]) -> None:
-    lane = lanes(threads=1, patience_seconds=0.05)
-    free = threading.Event()
-    first = asyncio.ensure_future(lane.run(lambda _: free.wait(20)))
+    lane = lanes(threads=1, patience_seconds=0.5)
+    begun, free = threading.Event(), threading.Event()
+    first = asyncio.ensure_future(lane.run(lambda _: begun.set() or free.wait(20)))
+    assert await asyncio.to_thread(begun.wait, 20)
     second = asyncio.ensure_future(lane.run(lambda _: "too late"))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(1)
     free.set()
     await first
     with pytest.raises(CatalogUnavailable):

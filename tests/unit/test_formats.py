@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transom.errors import FormatMismatch, UnsafeImage
@@ -759,7 +759,7 @@ SAMPLES = {
     declared=st.sampled_from(["raw", "vmdk", "vhdx", "qcow2", "iso"]),
     sizes=st.lists(st.integers(1, 200_000) | st.integers(1, 700), min_size=1, max_size=30),
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 def test_the_verdict_does_not_depend_on_how_the_stream_is_cut(
     name: str, declared: str, sizes: list[int]
 ) -> None:

@@ -433,7 +433,7 @@ async def test_a_cancelled_conversion_leaves_no_process_and_nothing_in_the_store
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
     assert running(bench.scratches[0]) == []
     assert await bench.keys() == [material.key]
     assert await bench.partial() == []
@@ -559,9 +559,17 @@ time.sleep(1000)
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    while child.exists() and "Z" not in (child / "stat").read_text().rpartition(")")[2][:3]:
+    while _lives(child):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def _lives(process: Path) -> bool:
+    """Whether there is such a process below /proc that has not ended."""
+    try:
+        return "Z" not in (process / "stat").read_text().rpartition(")")[2][:3]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 # --- which format ---------------------------------------------------------------------------------

@@ -524,7 +524,7 @@ async def test_a_cancelled_task_stops_soon_and_leaves_nothing(tmp_path: Path, ki
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
     assert await bench.keys() == [material.key]
     assert await bench.partial() == []
     await bench.close()

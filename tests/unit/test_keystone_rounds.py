@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -17,14 +18,24 @@ class Peer:
         self.value = 0
         self.asked: list[str] = []
         self.fails = False
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
 
     async def answer(self, key: str) -> int:
         value = self.value
         self.asked.append(key)
         await asyncio.sleep(0.02)
+        await self.may_answer.wait()
         if self.fails:
             raise ConnectionError(key)
         return value
+
+    async def is_asked(self, number: int = 1) -> None:
+        """Come back when it was asked so often."""
+        deadline = time.monotonic() + 20
+        while len(self.asked) < number:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.001)
 
 
 @pytest.fixture
@@ -47,10 +58,13 @@ async def test_who_asks_at_the_same_time_shares_a_question(peer: Peer, rounds: R
 async def test_who_comes_while_a_question_is_under_way_gets_a_newer_answer(
     peer: Peer, rounds: Rounds[int]
 ) -> None:
+    peer.may_answer.clear()
     first = asyncio.create_task(rounds.ask("a"))
-    await asyncio.sleep(0.01)
+    await peer.is_asked()
     peer.value = 1
     later = [asyncio.create_task(rounds.ask("a")) for _ in range(50)]
+    await asyncio.sleep(0)
+    peer.may_answer.set()
 
     assert await first == 0
     assert set(await asyncio.gather(*later)) == {1}
@@ -60,9 +74,11 @@ async def test_who_comes_while_a_question_is_under_way_gets_a_newer_answer(
 
 
 async def test_different_questions_wait_for_nobody(peer: Peer, rounds: Rounds[int]) -> None:
-    async with asyncio.timeout(0.5):
-        await asyncio.gather(*(rounds.ask(f"k{number}") for number in range(100)))
-    assert len(peer.asked) == 100
+    peer.may_answer.clear()
+    asking = asyncio.gather(*(rounds.ask(f"k{number}") for number in range(100)))
+    await peer.is_asked(100)
+    peer.may_answer.set()
+    assert await asking == [0] * 100
 
 
 async def test_all_who_share_a_question_are_told_that_it_failed(
@@ -76,15 +92,18 @@ async def test_all_who_share_a_question_are_told_that_it_failed(
 
 
 async def test_who_goes_away_takes_the_answer_from_nobody(peer: Peer, rounds: Rounds[int]) -> None:
+    peer.may_answer.clear()
     leaving, staying = (asyncio.create_task(rounds.ask("a")) for _ in range(2))
-    await asyncio.sleep(0.01)
+    await peer.is_asked()
     leaving.cancel()
+    peer.may_answer.set()
     assert await staying == 0
 
 
 async def test_closing_ends_questions_that_are_under_way(peer: Peer, rounds: Rounds[int]) -> None:
+    peer.may_answer.clear()
     first = asyncio.create_task(rounds.ask("a"))
-    await asyncio.sleep(0.01)
+    await peer.is_asked()
     second = asyncio.create_task(rounds.ask("a"))
     await asyncio.sleep(0)
     await rounds.close()

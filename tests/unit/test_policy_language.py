@@ -93,7 +93,7 @@ checks = st.recursive(
 list_checks = st.lists(st.one_of(leaves, st.lists(leaves, max_size=3)), max_size=3)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(check=st.one_of(checks, list_checks), actor=actors, target=targets)
 def test_every_verdict_is_that_of_oslo_policy(check: Any, actor: Actor, target: Any) -> None:
     table = {"asked": check, "one": "role:member", "two": "project_id:%(owner)s or role:admin"}
@@ -101,7 +101,7 @@ def test_every_verdict_is_that_of_oslo_policy(check: Any, actor: Actor, target: 
     assert our_verdict(table, "asked", target, actor) == oslo_verdict(table, "asked", target, actor)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     words=st.lists(
         st.sampled_from(

@@ -383,7 +383,7 @@ async def test_our_own_token_is_renewed_when_it_ends(short: Cloud, opened: Opene
     authenticator = opened(short.url)
     someone = Someone(short)
     owned = set()
-    deadline = time.monotonic() + 3 * SHORT_SECONDS
+    deadline = time.monotonic() + 60
     while len(owned) < 3:
         assert time.monotonic() < deadline
         assert await authenticator.authenticate(someone.token())
@@ -458,7 +458,8 @@ async def test_a_frozen_keystone_makes_nobody_wait_twice(
         with pytest.raises(IdentityUnavailable):
             await authenticator.authenticate("another" + tokens[0])
         assert authenticator.authenticate_now(known)
-        assert time.monotonic() - begin < 0.1
+        # Who waits for an answer waits 8 s.
+        assert time.monotonic() - begin < 4
     finally:
         keystone.thaw()
 

@@ -200,6 +200,12 @@ class Prometheus:
             stdout=self._log,
             stderr=self._log,
         )
+        _until(self._is_ready)
+
+    def _is_ready(self) -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"{self.url}/-/ready", trust_env=False).status_code == 200
+        return False
 
     def close(self) -> None:
         """End it."""
@@ -284,17 +290,14 @@ def test_every_panel_shows_what_a_real_prometheus_scraped(
             assert time.monotonic() < deadline, missing
             work()
             time.sleep(0.5)
-            with contextlib.suppress(httpx.TransportError):
-                missing = [
-                    (title, query)
-                    for title, query in missing
-                    if not prometheus.numbers(_chosen(query))
-                ]
+            missing = [
+                (title, query) for title, query in missing if not prometheus.numbers(_chosen(query))
+            ]
 
         rules = prometheus.get("rules")["groups"][0]["rules"]
         assert [rule["name"] for rule in rules if rule["health"] != "ok"] == []
         assert [rule["name"] for rule in rules if rule["state"] == "firing"] == []
-        assert {each["health"] for each in prometheus.get("targets")["activeTargets"]} == {"up"}
+        _until(lambda: _health(prometheus) == {"up"})
 
         keystone.validate = "close"
         other.client("good-more").get("/v2/images")
@@ -311,6 +314,10 @@ def _chosen(query: str) -> str:
         .replace("$__rate_interval", "30s")
         .replace("$__range", "5m")
     )
+
+
+def _health(prometheus: Prometheus) -> set[str]:
+    return {each["health"] for each in prometheus.get("targets")["activeTargets"]}
 
 
 def _is_pending(prometheus: Prometheus, alert: str) -> bool:

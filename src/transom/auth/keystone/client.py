@@ -282,10 +282,13 @@ class KeystoneClient:
             if not token or ends is None:
                 raise _Failed("logging in gave no token")
             began = seconds(described.issued_at)
-            # Keystone looked at its clock at some time since we asked. Taken for the earliest moment,
-            # so that a slow login never lets a verdict outlive its token.
-            self.skew_seconds = 0.0 if began is None else began - asked_at
-            KEYSTONE_AHEAD.at().set(self.skew_seconds)
+            ahead = 0.0 if began is None else began - asked_at
+            KEYSTONE_AHEAD.at().set(ahead)
+            # Keystone looked at its clock at some time since we asked, taken for the earliest moment,
+            # and told it in whole seconds, taken for the end of that one: neither a slow login nor one
+            # late in a second lets a verdict outlive its token.
+            is_cut = began is not None and began.is_integer()
+            self.skew_seconds = ahead + 1.0 if is_cut else ahead
             life = ends - time.time() - self.skew_seconds
             login.token = token
             # A short-lived token is renewed after half its life.
