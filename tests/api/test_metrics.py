@@ -373,12 +373,16 @@ def test_readiness_tells_of_a_store_that_cannot_be_written(make_server: MakeServ
 
 def _workers(pid: int) -> list[int]:
     """The processes that serve requests, below a main process."""
-    return [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in task.read_text().split()
-        if "resource_tracker" not in Path(f"/proc/{child}/cmdline").read_text()
-    ]
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        # A thread, or a process, may end while it is looked at.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.extend(
+                int(child)
+                for child in task.read_text().split()
+                if "resource_tracker" not in Path(f"/proc/{child}/cmdline").read_text()
+            )
+    return found
 
 
 def _metrics_folder(pid: int) -> Path:

@@ -18,7 +18,15 @@ import pytest
 from tests.conftest import Running, configured
 from tests.support import azurite, ceph, gcs, rbd
 from tests.support.counting import CountingServer
-from tests.support.importing import FROM_LOOPBACK, active_image, fails, imports, new_image, stage
+from tests.support.importing import (
+    FROM_LOOPBACK,
+    active_image,
+    fails,
+    imports,
+    new_image,
+    stage,
+    until,
+)
 from tests.support.server import Config, ServerProcess, merged, told
 from transom.settings import StoreSettings
 from transom.stores import open_store
@@ -153,7 +161,8 @@ def test_staged_data_waits_there_and_is_imported(running: Running, remote: Remot
     image = imports(running.demo, image_id, "glance-direct")
     assert image["stores"] == "remote"
     assert data_of(running, image_id) == DATA
-    assert len(remote.keys()) == 1
+    # What was staged goes after the task has said that it is done.
+    until(lambda: len(remote.keys()) == 1, 60)
     running.demo.delete(f"/v2/images/{image_id}")
     assert remote.keys() == []
 

@@ -39,13 +39,18 @@ def guard(
         "allowed_hosts": ("127.0.0.1",),
         "allowed_ports": (),
         "connect_timeout_seconds": 2.0,
-        "read_timeout_seconds": 0.3,
+        "read_timeout_seconds": 30.0,
         "retries_max": 3,
         "retry_seconds": 0.01,
         "retry_seconds_max": 0.05,
     }
     settings = Settings(imports=Imports(**(quick | imports)))
     return Guard.open(settings, resolver=resolver, tls=tls)
+
+
+def impatient(seconds: float = 0.3, **imports: Any) -> Guard:
+    """A guard for sources that hang: it does not wait long for a byte."""
+    return guard(read_timeout_seconds=seconds, **imports)
 
 
 async def fetched(urls: str | Sequence[str], judge: Guard | None = None, **options: Any) -> bytes:
@@ -215,9 +220,7 @@ async def test_a_break_in_one_stream_is_mended_at_its_byte() -> None:
 async def test_a_stall_is_broken_off_and_mended() -> None:
     async with Source(LARGE) as source:
         source.manners = [well, stall_after(1000), stall_after(0), hang]
-        began = time.monotonic()
-        assert await fetched(source.url) == LARGE
-        assert time.monotonic() - began < 3
+        assert await fetched(source.url, impatient(retries_max=30)) == LARGE
 
 
 @pytest.mark.parametrize("manner", [hang, vanish, garbage, status(500), status(503), status(429)],
@@ -225,7 +228,8 @@ async def test_a_stall_is_broken_off_and_mended() -> None:
 async def test_what_may_pass_is_tried_again(manner: Manner) -> None:
     async with Source(SMALL) as source:
         source.manners = [manner] * 3
-        assert await fetched(source.url) == SMALL
+        judge = impatient(2.0) if manner is hang else guard()
+        assert await fetched(source.url, judge) == SMALL
         assert len(source.asked) == 4
 
 
@@ -244,7 +248,7 @@ async def test_without_an_answer_all_failures_read_the_same(manner: Manner) -> N
     async with Source() as source:
         source.always = manner
         with pytest.raises(FetchFailed) as mute:
-            await fetched(source.url)
+            await fetched(source.url, impatient())
         assert len(source.asked) == 4
     assert str(nobody.value) == str(nameless.value) == str(mute.value)
     assert vars(nobody.value) == vars(nameless.value) == vars(mute.value)
@@ -264,15 +268,15 @@ async def test_a_status_that_will_not_pass_is_told_at_once(number: int) -> None:
 
 async def test_the_source_says_when_to_come_again_and_is_heard_within_bounds() -> None:
     async with Source(SMALL) as source:
-        source.manners = [status(503, Retry_After="1")]
-        began = time.monotonic()
-        await fetched(source.url, guard(retry_seconds_max=0.4))
-        assert 0.4 <= time.monotonic() - began < 0.9
-
-        source.manners = [status(429, Retry_After="Tue, 01 Jul 2036 10:00:00 GMT")]
-        began = time.monotonic()
-        await fetched(source.url, guard(retry_seconds_max=0.4))
-        assert 0.4 <= time.monotonic() - began < 0.9
+        for manner in (
+            status(503, Retry_After="30"),
+            status(429, Retry_After="Tue, 01 Jul 2036 10:00:00 GMT"),
+        ):
+            source.manners = [manner]
+            began = time.monotonic()
+            await fetched(source.url, guard(retry_seconds_max=0.4))
+            # Without a word of the source it would be a hundredth, and 30 by its word alone.
+            assert 0.4 <= time.monotonic() - began < 10
 
 
 async def test_a_source_that_bears_one_connection_gets_one() -> None:
@@ -286,8 +290,10 @@ async def test_a_source_that_bears_one_connection_gets_one() -> None:
             await reply.answer(503)
             return
         busy.append(asked)
-        await reply.serve(asked)
-        busy.clear()
+        try:
+            await reply.serve(asked)
+        finally:
+            busy.clear()
 
     async with Source(data) as source:
         source.latency_seconds = 0.02
@@ -321,10 +327,9 @@ async def test_drops_that_never_end_are_too_slow() -> None:
 
     async with Source() as source:
         source.always = drip
-        began = time.monotonic()
+        # No second passes without a byte.
         with pytest.raises(FetchFailed, match="too slowly"):
-            await fetched(source.url, guard(retries_max=0))
-        assert time.monotonic() - began < 2
+            await fetched(source.url, impatient(3.0, retries_max=0))
 
 
 async def test_a_head_in_drops_is_no_answer() -> None:
@@ -336,10 +341,8 @@ async def test_a_head_in_drops_is_no_answer() -> None:
 
     async with Source() as source:
         source.always = drip
-        began = time.monotonic()
         with pytest.raises(FetchFailed, match="did not give an answer"):
-            await fetched(source.url, guard(retries_max=0))
-        assert time.monotonic() - began < 2
+            await fetched(source.url, impatient(retries_max=0))
 
 
 async def test_a_slow_caller_does_not_make_the_source_slow() -> None:
@@ -887,17 +890,24 @@ async def test_memory_does_not_grow_with_the_data() -> None:
         assert peak < 12 * WINDOW_BYTES
 
 
-async def test_side_by_side_is_faster_where_each_connection_is_slow() -> None:
+@pytest.mark.parametrize("parallel", [1, 4])
+async def test_so_many_ranges_are_under_way_side_by_side(parallel: int) -> None:
+    running, most = 0, 0
+
+    async def counted(asked: Asked, reply: Reply) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            await reply.serve(asked)
+        finally:
+            running -= 1
+
     async with Source(LARGE) as source:
         source.latency_seconds = 0.05
-        source.rate_bytes = 20 * MIB
-        took = {}
-        for parallel in (1, 4):
-            began = time.monotonic()
-            judge = guard(parallel_ranges=parallel)
-            assert await fetched(source.url, judge) == LARGE
-            took[parallel] = time.monotonic() - began
-        assert took[4] < took[1] * 0.7
+        source.always = counted
+        assert await fetched(source.url, guard(parallel_ranges=parallel)) == LARGE
+        assert most == parallel
 
 
 def is_ours(task: asyncio.Task[Any]) -> bool:

@@ -24,6 +24,7 @@ from tests.conftest import configured
 from tests.support import postgres
 from tests.support.counting import CountingServer
 from tests.support.server import Client, Config, ServerProcess, merged, told
+from tests.support.stalls import Stopwatch
 
 pytestmark = pytest.mark.faults
 MIB = 1 << 20
@@ -396,10 +397,11 @@ def test_a_frozen_process_that_wakes_up_has_lost_its_task(
                 begin(demo, image_id)
             folder = cloud.staging if phase == "fetch" else cloud.images
 
-            eventually(partial(is_half, folder, 4 * MIB), what=f"half of the {phase}")
+            # All that takes time before: the rest of a store is filled within a blink.
             frozen = cloud.worker(task_of(demo, image_id)["id"])
             assert frozen.process is not None
             losses = frozen.log().count("task.lost")
+            eventually(partial(is_half, folder, 4 * MIB), what=f"half of the {phase}")
             os.kill(frozen.process.pid, signal.SIGSTOP)
             source.rate_bytes = 0
             other = cloud.other(frozen)
@@ -461,7 +463,7 @@ def end_it(client: Client, image_id: str, way: str) -> None:
 
 
 def check_ended(
-    admin: Client, client: Client, image_id: str, task_id: str, way: str, began: float
+    admin: Client, client: Client, image_id: str, task_id: str, way: str, watch: Stopwatch
 ) -> None:
     """The task is over, in time, and the image as if it had never begun."""
     task = eventually(
@@ -473,7 +475,7 @@ def check_ended(
         60,
         "the end of the task",
     )
-    took = time.monotonic() - began
+    took = watch.seconds()
     asked = time.monotonic()
     client.get("/v2/images?limit=1")
     # Where a plain question takes a second, because others use the machine, two are not enough.
@@ -510,17 +512,17 @@ def test_the_end_of_an_import_comes_within_two_seconds(
             assert task_of(demo, waiting)["status"] == "pending"
             for image_id in (waiting, stalled):
                 task_id = task_of(demo, image_id)["id"]
-                began = time.monotonic()
-                end_it(demo, image_id, way)
-                check_ended(admin, demo, image_id, task_id, way, began)
+                with Stopwatch() as watch:
+                    end_it(demo, image_id, way)
+                    check_ended(admin, demo, image_id, task_id, way, watch)
         check_alone(server, 0)
         filling = stage(demo, data)
         begin(demo, filling)
         task_id = task_of(demo, filling)["id"]
         eventually(partial(is_half, server.store_path(), MIB), what="a partial object")
-        began = time.monotonic()
-        end_it(demo, filling, way)
-        check_ended(admin, demo, filling, task_id, way, began)
+        with Stopwatch() as watch:
+            end_it(demo, filling, way)
+            check_ended(admin, demo, filling, task_id, way, watch)
         check_alone(server, 0)
     # There is room again for others.
     last = stage(demo, data[:MIB])
@@ -611,8 +613,8 @@ def test_the_engine_rests_without_work_and_keeps_nothing_of_old_tasks(
         assert kept("workflows", task_id) == kept("steps", task_id) == 0
     eventually(lambda: tasks(demo, image_id) == [], what="the end of the task's time")
     assert server.log().count("tasks.engine_launched") == 3
-    before = cpu_seconds(server)
+    before, began = cpu_seconds(server), time.monotonic()
     time.sleep(3)
     # With five looks for work a second here, where a service makes one, and thirty times the sweeps.
-    assert (cpu_seconds(server) - before) / 3 < 0.05
+    assert (cpu_seconds(server) - before) / (time.monotonic() - began) < 0.05
     assert "Traceback" not in server.log()

@@ -144,8 +144,9 @@ async def test_a_hanging_keystone_lets_nobody_pile_up(
         *(authenticator.authenticate(f"good-{number}") for number in range(300)),
         return_exceptions=True,
     )
-    # The first sixteen find out; the others are told the same moment, without a try of their own.
-    assert time.monotonic() - begin < 3
+    # The first sixteen find out; the others are told the same moment, without a try of their own,
+    # where one after the other would have waited for twenty seconds.
+    assert time.monotonic() - begin < 8
     assert all(isinstance(answer, IdentityUnavailable) for answer in answers)
     assert fake.at_once_max <= client.REQUESTS_MAX
 

@@ -334,11 +334,15 @@ def test_an_endless_sweep_without_grace_never_removes_living_data(
             time.sleep(0.2)
         for thread in threads:
             thread.join(60)
+        deadline = time.monotonic() + 60
+        while any(path.exists() for path in seeded):
+            assert time.monotonic() < deadline, "the sweep removes too little to mean anything"
+            time.sleep(0.05)
         out, _ = sweeper.communicate("stop", timeout=60)
     rounds, removed = map(int, out.split())
     assert failures == []
     assert rounds > 10, "the sweep did not run beside the uploads"
-    assert removed >= len(seeded) - 6, "the sweep removed too little to mean anything"
+    assert removed >= len(seeded)
     assert min(counts.values()) > 3, counts
     for image_id in kept:
         check_data(demo, image_id)

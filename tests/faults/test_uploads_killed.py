@@ -230,6 +230,14 @@ def hold(server: ServerProcess, client: Client, upload: Upload, size: int) -> th
     return thread
 
 
+def size_of(path: Path) -> int:
+    """In bytes; -1 for a file that has just got another name."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
+
+
 def wait_for_phase(
     server: ServerProcess,
     client: Client,
@@ -246,14 +254,13 @@ def wait_for_phase(
         if phase == "saving" and client.show(upload.image_id)["status"] == "saving":
             return True
         if phase == "half written" and any(
-            path not in before and path.stat().st_size >= MIB for path in existing(server)
+            path not in before and size_of(path) >= MIB for path in existing(server)
         ):
             return True
         if phase == "all sent" and upload.sent_all.is_set():
             return True
         if phase == "file complete" and any(
-            path not in before and path.stat().st_size == len(upload.data)
-            for path in existing(server)
+            path not in before and size_of(path) == len(upload.data) for path in existing(server)
         ):
             return True
         if phase == "answered" and upload.acknowledged:

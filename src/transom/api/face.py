@@ -186,6 +186,10 @@ class Face:
         return response
 
     def _sign(self, call: Call, response: Response) -> None:
+        if self._registry.draining.is_set() and call.scope["http_version"].startswith("1"):
+            # A proxy that keeps connections would send its next request on one that is about to end,
+            # and may not send a POST again. HTTP/2 has no such header, and says so by itself.
+            response.raw_headers.append((b"connection", b"close"))
         if call.request_id:
             response.raw_headers.append(
                 (b"x-openstack-request-id", call.request_id.encode("latin-1"))
