@@ -16,6 +16,9 @@ def _serve_client(client: socket.socket, file: int, size_bytes: int) -> None:
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with client:
         head = client.recv(65536)
+        if not head:
+            # Who looks whether somebody listens asks nothing.
+            return
         start, end, status = 0, size_bytes, b"200 OK"
         for line in head.lower().split(b"\r\n"):
             if line.startswith(b"range: bytes="):

@@ -44,7 +44,11 @@ def _serve_client(client: socket.socket, folder: Path, hashes: list[str], fsync:
     with client:
         head = b""
         while b"\r\n\r\n" not in head:
-            head += client.recv(65536)
+            piece = client.recv(65536)
+            if not piece:
+                # Who looks whether somebody listens asks nothing.
+                return
+            head += piece
         head, _, body = head.partition(b"\r\n\r\n")
         left = next(
             int(line.split(b":")[1])
