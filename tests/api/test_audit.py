@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import MakeServer
 from tests.support.server import Client, ServerProcess, told
+from tests.support.waiting import until
 
 
 def noted(server: ServerProcess, **wanted: Any) -> list[dict[str, Any]]:
@@ -134,13 +135,13 @@ def test_logins_are_noted_with_the_user_and_without_any_secret(
     with pytest.raises(AssertionError):
         server.log_in("ursula", "wrong-Secret", None)
     good = server.log_in("ursula", "a-Secret-of-hers", None)
-    deadline = time.monotonic() + 10
-    while True:
+
+    def hers() -> list[dict[str, Any]]:
         lines = noted(server, operation="token_create")
-        mine = [line for line in lines if line["initiator"]["name"] == "ursula"]
-        if len(mine) >= 2 or time.monotonic() > deadline:
-            break
-        time.sleep(0.02)
+        return [line for line in lines if line["initiator"]["name"] == "ursula"]
+
+    until(lambda: len(hers()) >= 2)
+    mine = hers()
     assert [(line["outcome"], line["action"]) for line in mine] == [
         ("failure", "authenticate/login"),
         ("success", "authenticate/login"),

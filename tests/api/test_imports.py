@@ -28,9 +28,9 @@ from tests.support.importing import (
     stage,
     start,
     tasks_of,
-    until,
 )
 from tests.support.server import Client, merged, told
+from tests.support.waiting import until
 from tests.support.web import Web
 
 DATA = b"muntin and mullion, " * 5000

@@ -25,9 +25,9 @@ from tests.support.importing import (
     imports,
     new_image,
     stage,
-    until,
 )
 from tests.support.server import Config, ServerProcess, merged, told
+from tests.support.waiting import until
 from transom.settings import StoreSettings
 from transom.stores import open_store
 

@@ -26,9 +26,9 @@ from tests.support.importing import (
     stage,
     start,
     tasks_of,
-    until,
 )
 from tests.support.server import Client, merged, told
+from tests.support.waiting import until
 from tests.support.web import Web
 
 DATA = b"lintel and sill, " * 4000

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.faults.fake_keystone import MISBEHAVIOURS, PASSWORD, USER, FakeKeystone
+from tests.support.waiting import until_so
 from transom.auth.backends import keystone as backend
 from transom.auth.backends.keystone import KeystoneAuthenticator
 from transom.auth.keystone import client, verdicts
@@ -294,10 +295,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 async def renewed(authenticator: KeystoneAuthenticator) -> None:
     """Come back when Keystone has said what it was asked in the background."""
-    deadline = time.monotonic() + 20
-    while authenticator._under_way:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
+    await until_so(lambda: not authenticator._under_way)
 
 
 async def test_a_token_in_use_is_renewed_before_its_verdict_ends(

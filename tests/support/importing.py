@@ -111,17 +111,6 @@ def fails(
     return task
 
 
-def until(what: Any, seconds: float = 10) -> Any:
-    """What the call gives, as soon as it gives something true."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = what()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"not so after {seconds} s"
-        time.sleep(0.02)
-
-
 def content_of(client: Client, image_id: str, **query: Any) -> bytes:
     """The data of an image."""
     answer = client.get(f"/v2/images/{image_id}/file", params=query)

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.catalogs import an_image, fresh_url
 from tests.support.receiver import KEY, SECRET, Receiver
+from tests.support.waiting import until_so
 from transom.catalog import Catalog
 from transom.catalog.engine import Engine
 from transom.errors import ConfigurationError
@@ -82,13 +83,6 @@ class Running:
 
     async def __aexit__(self, *_: object) -> None:
         await self.delivery.stop()
-
-
-async def until(is_so: Any, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
 
 
 def about(subject: str, number: int = 0) -> Notice:
@@ -286,7 +280,7 @@ async def test_everything_arrives_once_and_in_order_for_each_subject(
     async with Running(settings_for(receiver, tmp_path), catalog) as events:
         for number in range(40):
             await events.tell(about(f"subject {number % 5}", number))
-        await until(lambda: len(receiver.events) >= 40)
+        await until_so(lambda: len(receiver.events) >= 40)
     assert not receiver.wrong
     for subject in {event["subject"] for event in receiver.events}:
         mine = [event["data"]["number"] for event in receiver.events if event["subject"] == subject]
@@ -303,7 +297,7 @@ async def test_a_receiver_that_fails_for_a_while_gets_all_of_it_in_order(
     async with Running(settings_for(receiver, tmp_path), catalog) as events:
         for number in range(6):
             await events.tell(about("one", number))
-        await until(lambda: len(receiver.events) >= 6)
+        await until_so(lambda: len(receiver.events) >= 6)
     assert [event["data"]["number"] for event in receiver.events] == list(range(6))
 
 
@@ -319,7 +313,7 @@ async def test_a_receiver_that_is_away_is_asked_more_and_more_rarely_and_by_one(
         await asyncio.sleep(3)
         tries = len(receiver.tries) - before
         receiver.answer = lambda _: 204
-        await until(lambda: len(receiver.events) >= 100)
+        await until_so(lambda: len(receiver.events) >= 100)
     # One each 0.2 to 0.4 s, or when the outbox is looked into, each second.
     assert 1 <= tries <= 30
     assert Counter(event["id"] for event in receiver.events).most_common(1)[0][1] == 1
@@ -332,7 +326,7 @@ async def test_an_event_that_is_refused_is_laid_aside_and_the_next_follows(
     async with Running(settings_for(receiver, tmp_path, tries_max=3), catalog) as events:
         for number in range(3):
             await events.tell(about("one", number))
-        await until(lambda: len(receiver.events) >= 2)
+        await until_so(lambda: len(receiver.events) >= 2)
     assert [event["data"]["number"] for event in receiver.events] == [0, 2]
     [dead] = await catalog.outbox.list()
     assert (dead.state, dead.attempts, dead.reason) == (EventState.DEAD, 3, "it answered 422")
@@ -350,7 +344,7 @@ async def test_an_event_that_breaks_its_receiver_is_laid_aside_while_others_pass
             if EventState.DEAD in {event.state for event in await catalog.outbox.list()}:
                 break
             await asyncio.sleep(0.1)
-        await until(lambda: len(receiver.events) > number)
+        await until_so(lambda: len(receiver.events) > number)
     assert [event.subject for event in await catalog.outbox.list()] == ["bad"]
 
 
@@ -361,11 +355,11 @@ async def test_no_event_is_laid_aside_because_its_receiver_is_away(
     settings = settings_for(receiver, tmp_path, tries_max=2)
     async with Running(settings, catalog) as events:
         await events.tell(about("one"))
-        await until(lambda: len(receiver.tries) >= 5)
+        await until_so(lambda: len(receiver.tries) >= 5)
         [waiting] = await catalog.outbox.list()
         assert waiting.state is EventState.WAITING
         receiver.answer = lambda _: 204
-        await until(lambda: len(receiver.events) >= 1)
+        await until_so(lambda: len(receiver.events) >= 1)
 
 
 async def test_an_event_waits_for_a_receiver_that_is_away_for_its_hours(
@@ -392,7 +386,7 @@ async def test_two_processes_deliver_each_event_once(
         for number in range(20):
             await one.tell(about("a", number))
             await two.tell(about("b", number))
-        await until(lambda: len(receiver.events) >= 40)
+        await until_so(lambda: len(receiver.events) >= 40)
         await asyncio.sleep(0.3)
     assert len(receiver.tries) == 40
 
@@ -403,10 +397,10 @@ async def test_another_process_goes_on_when_one_stops(
     settings = settings_for(receiver, tmp_path)
     async with Running(settings, catalog, "one") as events:
         await events.tell(about("a", 0))
-        await until(lambda: len(receiver.events) >= 1)
+        await until_so(lambda: len(receiver.events) >= 1)
     async with Running(settings, catalog, "two") as events:
         await events.tell(about("a", 1))
-        await until(lambda: len(receiver.events) >= 2)
+        await until_so(lambda: len(receiver.events) >= 2)
 
 
 async def test_a_delivery_stops_at_once_also_while_it_is_woken(

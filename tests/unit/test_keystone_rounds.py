@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.support.waiting import until_so
 from transom.auth.keystone.rounds import Rounds
 
 
@@ -32,10 +32,7 @@ class Peer:
 
     async def is_asked(self, number: int = 1) -> None:
         """Come back when it was asked so often."""
-        deadline = time.monotonic() + 20
-        while len(self.asked) < number:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.001)
+        await until_so(lambda: len(self.asked) >= number)
 
 
 @pytest.fixture

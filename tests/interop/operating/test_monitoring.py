@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tests.support.ports import free_port
 from tests.support.receiver import SECRET, Receiver
 from tests.support.scraping import with_metrics
 from tests.support.server import ServerProcess
+from tests.support.waiting import until
 from transom.metrics.table import METRICS
 
 pytestmark = pytest.mark.interop
@@ -200,7 +201,7 @@ class Prometheus:
             stdout=self._log,
             stderr=self._log,
         )
-        _until(self._is_ready)
+        until(self._is_ready, 30)
 
     def _is_ready(self) -> bool:
         with contextlib.suppress(httpx.TransportError):
@@ -297,13 +298,13 @@ def test_every_panel_shows_what_a_real_prometheus_scraped(
         rules = prometheus.get("rules")["groups"][0]["rules"]
         assert [rule["name"] for rule in rules if rule["health"] != "ok"] == []
         assert [rule["name"] for rule in rules if rule["state"] == "firing"] == []
-        _until(lambda: _health(prometheus) == {"up"})
+        until(lambda: _health(prometheus) == {"up"}, 30)
 
         keystone.validate = "close"
         other.client("good-more").get("/v2/images")
-        _until(lambda: _is_pending(prometheus, "TransomKeystoneAway"))
+        until(lambda: _is_pending(prometheus, "TransomKeystoneAway"), 30)
         other.stop()
-        _until(lambda: _is_pending(prometheus, "TransomDown"))
+        until(lambda: _is_pending(prometheus, "TransomDown"), 30)
 
 
 def _chosen(query: str) -> str:
@@ -323,10 +324,3 @@ def _health(prometheus: Prometheus) -> set[str]:
 def _is_pending(prometheus: Prometheus, alert: str) -> bool:
     found = prometheus.get("alerts")["alerts"]
     return alert in {each["labels"]["alertname"] for each in found}
-
-
-def _until(is_so: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it never was"
-        time.sleep(0.3)

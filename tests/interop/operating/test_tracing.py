@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.support.importing import ended, new_image, start
 from tests.support.server import ServerProcess, merged
+from tests.support.waiting import until
 from tests.support.web import allowing
 
 pytestmark = pytest.mark.interop
@@ -109,7 +110,7 @@ def test_a_request_is_a_trace_with_its_statements_and_store_operations(
         image_id = demo.create(disk_format="raw", container_format="bare")["id"]
         answer = demo.put_data(image_id, DATA, {"traceparent": f"00-{TRACE}-{PARENT}-01"})
         assert answer.status_code == 204
-        _until(lambda: any(_is_request(span) for span in heard.of_trace(TRACE)))
+        until(lambda: any(_is_request(span) for span in heard.of_trace(TRACE)), 20)
         spans = heard.of_trace(TRACE)
         log = server.log()
 
@@ -153,7 +154,7 @@ def test_an_import_is_traced_by_its_steps_and_tells_the_source(
         def steps() -> set[str]:
             return {span.name for span in heard.spans if span.name.startswith("step ")}
 
-        _until(lambda: {"step fetch", "step place:main", "step finish"} <= steps())
+        until(lambda: {"step fetch", "step place:main", "step finish"} <= steps(), 20)
         spans = list(heard.spans)
 
     [fetch] = [span for span in spans if span.name == "step fetch"]
@@ -181,7 +182,7 @@ def test_keystone_is_told_the_trace(tmp_path: Path, heard: Heard) -> None:
             headers={"X-Auth-Token": "t", "traceparent": f"00-{TRACE}-{PARENT}-01"},
             trust_env=False,
         )
-        _until(lambda: any(_is_request(span) for span in heard.of_trace(TRACE)))
+        until(lambda: any(_is_request(span) for span in heard.of_trace(TRACE)), 20)
 
     told = {headers["traceparent"].split("-")[1] for path, headers in heard.headers}
     assert told == {TRACE}
@@ -202,7 +203,7 @@ def test_s3_is_told_the_trace(tmp_path: Path, heard: Heard) -> None:
             timeout=30,
         )
         assert answer.status_code == 503, "what it hears there is no S3"
-        _until(lambda: any(_is_request(span) for span in heard.of_trace(TRACE)))
+        until(lambda: any(_is_request(span) for span in heard.of_trace(TRACE)), 20)
 
     told = {
         headers["traceparent"].split("-")[1]
@@ -265,10 +266,3 @@ def test_without_the_package_the_setting_is_refused(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "install transom[tracing]" in done.stderr
-
-
-def _until(is_so: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it never was"
-        time.sleep(0.05)
