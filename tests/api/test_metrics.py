@@ -20,7 +20,7 @@ from tests.conftest import MakeServer
 from tests.support.importing import new_image, stage, start
 from tests.support.ports import free_port
 from tests.support.scraping import Metrics, with_metrics
-from tests.support.server import Client, ServerProcess, merged, told
+from tests.support.server import Client, ServerProcess, children, merged, told
 
 DATA = os.urandom(300_000)
 LISTS = "/v2/images"
@@ -373,15 +373,12 @@ def test_readiness_tells_of_a_store_that_cannot_be_written(make_server: MakeServ
 
 def _workers(pid: int) -> list[int]:
     """The processes that serve requests, below a main process."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        # A thread, or a process, may end while it is looked at.
+    found = []
+    for child in children(pid):
+        # It may end while it is looked at.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            found.extend(
-                int(child)
-                for child in task.read_text().split()
-                if "resource_tracker" not in Path(f"/proc/{child}/cmdline").read_text()
-            )
+            if "resource_tracker" not in Path(f"/proc/{child}/cmdline").read_text():
+                found.append(child)
     return found
 
 

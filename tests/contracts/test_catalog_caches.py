@@ -5,25 +5,12 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-
-from tests.support.catalogs import DIALECTS, NOON, fresh_url
+from tests.support.catalogs import NOON
 from transom.catalog import Catalog
 from transom.catalog.caches import Cached
-from transom.catalog.engine import Engine
 
 SECOND = dt.timedelta(seconds=1)
-
-
-@pytest.fixture(params=DIALECTS)
-def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]:
-    """A catalog whose nodes have nothing."""
-    opened = Catalog(Engine(fresh_url(request.param, tmp_path)))
-    yield opened
-    opened.close()
 
 
 def an_id() -> str:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import sqlalchemy as sa
 
-from tests.support.catalogs import DIALECTS, NOON, a_location, an_image, fresh_url
+from tests.support.catalogs import NOON, a_location, an_image
 from transom.catalog import Catalog
-from transom.catalog.engine import Engine
 from transom.catalog.schema import image_locations
 from transom.errors import (
     ImageChanged,
@@ -39,14 +36,6 @@ FACTS = Facts(
 CLAIMED = Facts(
     size=100, virtual_size=None, checksum=None, os_hash_algo="sha512", os_hash_value=None
 )
-
-
-@pytest.fixture(params=DIALECTS)
-def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]:
-    """A catalog without images."""
-    opened = Catalog(Engine(fresh_url(request.param, tmp_path)))
-    yield opened
-    opened.close()
 
 
 def room(bytes_max: int) -> tuple[BytesLimit, ...]:

@@ -10,7 +10,7 @@ import random
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +42,6 @@ from transom.model.query import (
 ME = Actor(project_id="mine")
 ADMIN = Actor(project_id="admins", is_admin=True)
 LAST = (("created_at", "desc"), ("id", "desc"))
-
-
-@pytest.fixture(params=DIALECTS)
-def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]:
-    """A catalog without images."""
-    opened = Catalog(Engine(fresh_url(request.param, tmp_path)))
-    yield opened
-    opened.close()
 
 
 async def names(catalog: Catalog, actor: Actor = ME, **query: Any) -> list[str | None]:

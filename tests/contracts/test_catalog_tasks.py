@@ -6,17 +6,14 @@ import asyncio
 import datetime as dt
 import itertools
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import sqlalchemy as sa
 
-from tests.support.catalogs import DIALECTS, NOON, a_location, an_image, fresh_url
+from tests.support.catalogs import NOON, a_location, an_image
 from transom.catalog import Catalog
-from transom.catalog.engine import Engine
 from transom.catalog.schema import image_locations, intakes
 from transom.catalog.task_tables import staged, task_objects
 from transom.catalog.tasks import SORT_KEYS, TaskQuery
@@ -46,14 +43,6 @@ NEVER = dt.datetime(2999, 1, 1, tzinfo=dt.UTC)
 FACTS = Facts(
     size=100, virtual_size=200, checksum="c" * 32, os_hash_algo="sha512", os_hash_value="h" * 128
 )
-
-
-@pytest.fixture(params=DIALECTS)
-def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]:
-    """A catalog without tasks."""
-    opened = Catalog(Engine(fresh_url(request.param, tmp_path)))
-    yield opened
-    opened.close()
 
 
 def a_task(**fields: Any) -> Task:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import sqlalchemy as sa
 
-from tests.support.catalogs import DIALECTS, NOON, a_location, an_image, fresh_url
+from tests.support.catalogs import NOON, a_location, an_image
 from transom.catalog import Catalog
-from transom.catalog.engine import Engine
 from transom.catalog.inventory import KEYS_MAX, NAMING
 from transom.catalog.schema import (
     image_locations,
@@ -38,14 +35,6 @@ from transom.model.member import Member
 SECOND = dt.timedelta(seconds=1)
 HOUR = dt.timedelta(hours=1)
 LATER = NOON + HOUR
-
-
-@pytest.fixture(params=DIALECTS)
-def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]:
-    """An empty catalog."""
-    opened = Catalog(Engine(fresh_url(request.param, tmp_path)))
-    yield opened
-    opened.close()
 
 
 def write(catalog: Catalog, *statements: Any) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,9 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from tests.support.catalogs import DIALECTS, NOON, fresh_url
+from tests.support.catalogs import NOON
 from transom.catalog import Catalog
-from transom.catalog.engine import Engine
 from transom.catalog.metadef_tables import associations, namespaces, objects, properties, tags
 from transom.errors import (
     DuplicateMetadef,
@@ -47,14 +44,6 @@ SECOND = dt.timedelta(seconds=1)
 TIMES: dict[str, Any] = {"created_at": NOON, "updated_at": NOON}
 LATER: dict[str, Any] = {"created_at": NOON + SECOND, "updated_at": NOON + SECOND}
 PUBLIC, PRIVATE = NamespaceVisibility.PUBLIC, NamespaceVisibility.PRIVATE
-
-
-@pytest.fixture(params=DIALECTS)
-def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]:
-    """A catalog without definitions."""
-    opened = Catalog(Engine(fresh_url(request.param, tmp_path)))
-    yield opened
-    opened.close()
 
 
 def a_namespace(name: str = "space", **fields: Any) -> Namespace:

@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from tests.support.catalogs import DIALECTS, an_image, fresh_url
+from tests.support.catalogs import an_image
 from transom.catalog import Catalog
-from transom.catalog.engine import Engine
 from transom.catalog.outbox import Letter, Look
 from transom.errors import DuplicateImage, ImageChanged
 from transom.model.event import EventState, Notice, Outgoing, Priority
 
 FAR = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
-
-
-@pytest.fixture(params=DIALECTS)
-def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]:
-    """An empty catalog."""
-    opened = Catalog(Engine(fresh_url(request.param, tmp_path)))
-    yield opened
-    opened.close()
 
 
 def letter(subject: str = "one", type_: str = "image.update", *targets: str, **more: Any) -> Letter:

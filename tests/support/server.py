@@ -496,11 +496,18 @@ class ServerProcess:
 def _tree(pid: int) -> list[int]:
     """A process and all below it."""
     found = [pid]
+    for child in children(pid):
+        found.extend(_tree(child))
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, and that have not ended."""
+    found: list[int] = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         # A thread may end while it is looked at.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            for child in task.read_text().split():
-                found.extend(_tree(int(child)))
+            found.extend(map(int, task.read_text().split()))
     return found
 
 
