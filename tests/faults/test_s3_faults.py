@@ -39,6 +39,7 @@ from transom.errors import StoreFailed, StoreRefused, StoreUnavailable, TransomE
 from transom.settings import StoreSettings
 from transom.stores.drivers.s3 import S3Store
 from transom.stores.drivers.s3 import bucket as bucket_module
+from transom.stores.drivers.s3.bucket import TAIL
 from transom.stores.store import KeyMissing, Reader
 
 pytestmark = pytest.mark.faults
@@ -569,6 +570,17 @@ async def test_a_deletion_that_fails_changes_nothing_that_is_complete(
     assert await get(store, "key") == b"x"
     server.add(lose_answer(), method="DELETE", times=1)
     await store.delete("key")
+    assert await is_empty(behind)
+
+
+async def test_a_deletion_that_fails_does_nothing_any_more_when_that_is_told(
+    server: FaultyServer, store: S3Store, behind: S3Store
+) -> None:
+    await write(behind, b"x")
+    server.add(refuse(403, "AccessDenied"), method="DELETE", path=TAIL)
+    server.add(delay(0.5), method="DELETE")
+    with pytest.raises(StoreRefused, match="allowed"):
+        await store.delete("key")
     assert await is_empty(behind)
 
 

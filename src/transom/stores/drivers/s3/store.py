@@ -105,7 +105,14 @@ class S3Store:
         # In this order: a commit that runs meanwhile either finds no upload to complete, or has
         # completed it before the last step.
         await bucket.abort_uploads(key)
-        await asyncio.gather(bucket.remove(bucket.tail(key)), bucket.remove(bucket.path(key)))
+        outcomes = await asyncio.gather(
+            bucket.remove(bucket.tail(key)), bucket.remove(bucket.path(key)), return_exceptions=True
+        )
+        # Only now: a removal that went on after the other's failure was told would be repeated in
+        # the back of a caller who believes that the object stays.
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
 
     async def list(self) -> AsyncIterator[Entry]:
         """All complete objects, as many at a time as the server gives."""
