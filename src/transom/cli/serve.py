@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from transom import __version__, tracing
+from transom.cli.allocation import keep_freed_memory
 from transom.cli.notify import READY, STOPPING, notify
 from transom.cli.observed import add_log_level, exposed, log_as, trace
 from transom.cli.options import add_location, settings_of
@@ -117,6 +118,7 @@ def _refuse_taken_address(key: str, bind: str) -> None:
 def _serve_here(settings: Settings) -> None:
     import uvloop
 
+    keep_freed_memory()
     uvloop.run(_serve(settings))
 
 
@@ -163,7 +165,7 @@ async def _serve(settings: Settings) -> None:
 def _serve_in_workers(settings: Settings, launch: dict[str, Any]) -> None:
     from granian.constants import HTTPModes, Interfaces, Loops
 
-    from transom.api.listener import BACKLOG, tls_of
+    from transom.api.listener import BACKLOG, HTTP1, tls_of
     from transom.cli.draining import DrainingServer
 
     os.environ[_LAUNCH] = msgspec.json.encode(launch).decode()
@@ -180,6 +182,7 @@ def _serve_in_workers(settings: Settings, launch: dict[str, Any]) -> None:
         workers=settings.server.workers,
         loop=Loops.uvloop,
         http=HTTPModes.http1,
+        http1_settings=HTTP1,
         websockets=False,
         backlog=BACKLOG,
         backpressure=BACKLOG,
@@ -207,6 +210,7 @@ def worker_face() -> object:
     """The ASGI application of one worker process, configured as the main process was."""
     from transom.app import App
 
+    keep_freed_memory()
     launch = msgspec.json.decode(os.environ[_LAUNCH])
     config = Path(launch["config"]) if launch["config"] else None
     settings = load(config, Path(launch["data"]), os.environ, launch["flags"])
