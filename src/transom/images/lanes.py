@@ -22,11 +22,11 @@ from transom.formats import Inspection
 from transom.stores.threads import run_to_end
 
 MIB = 1024 * 1024
-UPLOAD_BYTES_MAX = 8 * MIB
+UPLOAD_BYTES_MAX = 16 * MIB
 PROCESS_BYTES_MAX = 64 * MIB
 _GATHER_BYTES = 512 * 1024
 """A lane waits for so much before it takes a thread, unless the data ends or memory is short."""
-_HOP_BYTES = 4 * MIB
+_HOP_BYTES = 8 * MIB
 """After so much a lane gives its thread back, so that many uploads share the threads fairly."""
 _INLINE_BYTES = 16 * 1024
 """Less than this is worked on faster than a thread is reached."""
