@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import yaml
 from tests.support.identity import World, cheap_passwords, settings_in
 from transom.api.face import Face
 from transom.app import open_registry
+from transom.auth.local import identity as identity_module
+from transom.auth.local.guesses import Guesses
 from transom.settings import Settings
 
 BASE = "http://transom.test"
@@ -363,6 +366,13 @@ async def test_a_login_larger_than_any_login_needs_to_be(site: Site) -> None:
     check_fault(await site.http.post("/v3/auth/tokens", content=pieces()), 413)
 
 
+@pytest.fixture
+def _no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The brake's clock stands still, however slowly the machine checks passwords."""
+    monkeypatch.setattr(identity_module, "Guesses", partial(Guesses, clock=lambda: 1000.0))
+
+
+@pytest.mark.usefixtures("_no_time_passes")
 async def test_guessing_is_answered_with_the_time_to_wait(site: Site) -> None:
     body = identity(methods=["password"], password={"user": USER})
     for _ in range(6):
@@ -373,6 +383,7 @@ async def test_guessing_is_answered_with_the_time_to_wait(site: Site) -> None:
     assert (await site.log_in("demo")).token, "others are not held up"
 
 
+@pytest.mark.usefixtures("_no_time_passes")
 async def test_behind_a_trusted_proxy_guessing_slows_the_one_who_guesses(tmp_path: Path) -> None:
     site = Site(settings_in(tmp_path, server__trusted_proxies=["192.0.2.0/24"]))
     body = identity(methods=["password"], password={"user": USER})
