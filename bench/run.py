@@ -349,7 +349,7 @@ class Bench:
             data.uploads(
                 self._results, targets, small,
                 title=f"50 uploads of {small.stat().st_size >> 20} MiB at once",
-                clients=50, repetitions=1 if self._options.quick else 3,
+                clients=50, repetitions=self._repetitions,
             )  # fmt: skip
         self._check_time()
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import MakeServer, Running, ServerWith
 from tests.support.server import Client, Config, ServerProcess, merged, told
+from tests.support.waiting import until
 
 CACHING: Config = {"cache": {"enabled": True}}
 SMALL: Config = {"cache": {"enabled": True, "size_bytes_max": 250_000}}
@@ -47,13 +48,9 @@ def cached(admin: Client) -> dict[str, dict[str, Any]]:
     return {each["image_id"]: each for each in answer.json()["cached_images"]}
 
 
-def until(found: Callable[[], Any], server: ServerProcess) -> Any:
+def seen(found: Callable[[], Any], server: ServerProcess) -> Any:
     """What `found` gives, as soon as it gives something."""
-    deadline = time.monotonic() + 20
-    while not (value := found()):
-        assert time.monotonic() < deadline, server.log()[-3000:]
-        time.sleep(0.05)
-    return value
+    return until(found, 20, lambda: server.log()[-3000:])
 
 
 def files(server: ServerProcess) -> list[Path]:
@@ -67,7 +64,7 @@ def test_a_whole_download_fills_the_cache_and_the_next_one_reads_it(
     image_id, data = image
     assert image_id not in cached(caching.admin)
     first = caching.demo.get(f"/v2/images/{image_id}/file")
-    entry = until(lambda: cached(caching.admin).get(image_id), caching.server)
+    entry = seen(lambda: cached(caching.admin).get(image_id), caching.server)
     assert (entry["size"], entry["hits"]) == (len(data), 0)
     # Whatever happens to the store now, the image can be read.
     [stored] = [path for path in caching.server.stored_files() if path.name.startswith(image_id)]
@@ -104,7 +101,7 @@ def test_an_image_is_fetched_when_it_is_asked_for(
     for _ in range(2):
         answer = caching.admin.put(f"/v2/cache/{image_id}")
         assert (answer.status_code, answer.content) == (202, b"")
-        until(lambda: image_id in cached(caching.admin), caching.server)
+        seen(lambda: image_id in cached(caching.admin), caching.server)
     nodes = caching.admin.get(f"/v2/cache/nodes/{image_id}").json()
     assert len(nodes) == 1
     assert nodes[0].startswith("http://")
@@ -122,7 +119,7 @@ def test_the_cache_is_emptied_as_far_as_asked(
 ) -> None:
     image_id, _ = image
     caching.admin.put(f"/v2/cache/{image_id}")
-    until(lambda: image_id in cached(caching.admin), caching.server)
+    seen(lambda: image_id in cached(caching.admin), caching.server)
     headers = {"x-image-cache-clear-target": target} if target else {}
     assert caching.admin.delete("/v2/cache", headers=headers).status_code == 204
     assert (image_id in cached(caching.admin)) is left
@@ -203,10 +200,10 @@ def test_a_cached_image_is_no_more_visible_than_another(
 ) -> None:
     image_id, _ = image
     caching.admin.put(f"/v2/cache/{image_id}")
-    until(lambda: image_id in cached(caching.admin), caching.server)
+    seen(lambda: image_id in cached(caching.admin), caching.server)
     foreign = active(caching.admin, b"secret", visibility="private")
     caching.admin.put(f"/v2/cache/{foreign}")
-    until(lambda: foreign in cached(caching.admin), caching.server)
+    seen(lambda: foreign in cached(caching.admin), caching.server)
     assert caching.demo.get(f"/v2/images/{foreign}/file").status_code == 404
     assert caching.demo.post(f"/v2/images/{image_id}/actions/deactivate").status_code == 204
     assert caching.demo.get(f"/v2/images/{image_id}/file").status_code == 403
@@ -217,7 +214,7 @@ def test_a_cached_image_is_no_more_visible_than_another(
 def test_deletion_takes_the_copy_along(caching: Running) -> None:
     image_id = active(caching.demo, os.urandom(5000))
     caching.demo.get(f"/v2/images/{image_id}/file")
-    until(lambda: image_id in cached(caching.admin), caching.server)
+    seen(lambda: image_id in cached(caching.admin), caching.server)
     assert caching.demo.delete(f"/v2/images/{image_id}").status_code == 204
     assert image_id not in cached(caching.admin)
     assert image_id not in {path.name for path in files(caching.server)}
@@ -234,12 +231,12 @@ def test_the_cache_never_grows_beyond_its_size_and_keeps_what_is_used(
     first, second, third = (active(admin, os.urandom(100_000)) for _ in range(3))
     for image_id in (first, second):
         admin.get(f"/v2/images/{image_id}/file")
-        until(lambda: image_id in cached(admin), server)  # noqa: B023
+        seen(lambda: image_id in cached(admin), server)  # noqa: B023
     time.sleep(0.02)
     # The older one is used again, so the other one gives way.
     admin.get(f"/v2/images/{first}/file")
     admin.get(f"/v2/images/{third}/file")
-    until(lambda: third in cached(admin), server)
+    seen(lambda: third in cached(admin), server)
     assert set(cached(admin)) == {first, third}
     assert sum(path.stat().st_size for path in files(server)) <= 250_000
     large = active(admin, os.urandom(300_000))
@@ -278,7 +275,7 @@ def test_damaged_data_never_becomes_a_copy_and_is_never_served_whole(
 def test_a_copy_of_the_wrong_length_is_dropped(caching: Running, image: tuple[str, bytes]) -> None:
     image_id, data = image
     caching.demo.get(f"/v2/images/{image_id}/file")
-    until(lambda: image_id in cached(caching.admin), caching.server)
+    seen(lambda: image_id in cached(caching.admin), caching.server)
     [copy] = [path for path in files(caching.server) if path.name == image_id]
     copy.write_bytes(data[:50])
     assert caching.demo.get(f"/v2/images/{image_id}/file").content == data
@@ -289,14 +286,14 @@ def test_copies_survive_a_restart_and_leftovers_do_not(make_server: MakeServer) 
     admin = server.log_in_to_cloud("transom")
     image_id = active(admin, os.urandom(5000))
     admin.get(f"/v2/images/{image_id}/file")
-    until(lambda: image_id in cached(admin), server)
+    seen(lambda: image_id in cached(admin), server)
     server.kill()
     (Path(server.data) / "cache" / ".filling" / "half").write_bytes(b"half")
     (Path(server.data) / "cache" / "11111111-1111-4111-8111-111111111111").write_bytes(b"gone")
     server.start()
     admin = server.log_in_to_cloud("transom")
     assert image_id in cached(admin)
-    until(lambda: [path.name for path in files(server)] == [image_id], server)
+    seen(lambda: [path.name for path in files(server)] == [image_id], server)
     assert not list((Path(server.data) / "cache" / ".filling").iterdir())
 
 
@@ -311,7 +308,7 @@ def test_hundreds_of_cold_readers_cost_one_fetch(make_server: MakeServer) -> Non
 
     with ThreadPoolExecutor(50) as readers:
         assert all(readers.map(read, range(300)))
-    entry = until(lambda: cached(admin).get(image_id), server)
+    entry = seen(lambda: cached(admin).get(image_id), server)
     # Whoever came while it was filled is no hit, and there was one filling.
     assert entry["hits"] < 300
     assert server.log().count('"cache.filled"') == 1

@@ -18,13 +18,7 @@ from tests.api.checks import check_still_queued, queued, wait_for_status
 from tests.conftest import Running, ServerWith, configured
 from tests.support import ceph, s3
 from tests.support.faulty import FaultyServer, refuse, stall_body
-from tests.support.importing import (
-    content_of,
-    download,
-    imports,
-    new_image,
-    stage,
-)
+from tests.support.importing import content_of, download, imports, new_image, stage
 from tests.support.operator import operate
 from tests.support.server import Config, merged, told
 from tests.support.waiting import until

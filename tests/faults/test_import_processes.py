@@ -25,6 +25,7 @@ from tests.support import postgres
 from tests.support.counting import CountingServer
 from tests.support.server import Client, Config, ServerProcess, merged, told
 from tests.support.stalls import stopwatch
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.faults
 MIB = 1 << 20
@@ -58,17 +59,6 @@ def made(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(server.process.pid, signal.SIGCONT)
         server.kill()
-
-
-def eventually(check: Callable[[], Any], seconds: float = 90.0, what: str = "") -> Any:
-    """The first true value of a check."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = check()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.01)
 
 
 def sent(source: CountingServer, size_bytes: int) -> Callable[[], bool]:
@@ -143,7 +133,7 @@ def task_of(client: Client, image_id: str) -> dict[str, Any]:
 
 def ended(client: Client, image_id: str, seconds: float = 120.0) -> dict[str, Any]:
     """The image's task after its end."""
-    found: dict[str, Any] = eventually(
+    found: dict[str, Any] = until(
         lambda: next(
             (task for task in tasks(client, image_id) if task["status"] in ("success", "failure")),
             None,
@@ -166,7 +156,7 @@ def check_alone(server: ServerProcess, images: int, *folders: Path) -> None:
     def settled() -> bool:
         return len(files_below(*where)) == images
 
-    eventually(settled, 60, f"{images} files, not {[str(each) for each in files_below(*where)]}")
+    until(settled, 60, lambda: f"{images} files, not {[*map(str, files_below(*where))]}")
 
 
 def check_active(client: Client, image_id: str, data: bytes) -> None:
@@ -194,7 +184,7 @@ def test_a_fetch_goes_on_where_the_killed_process_was(
         image_id = ready(demo)
         begin(demo, image_id, "web-download", uri=source.url)
         for part in (12, 28):
-            eventually(sent(source, part * MIB), what="bytes")
+            until(sent(source, part * MIB), 90, "bytes")
             server.kill()
             server.start()
         demo = server.log_in_to_cloud("transom-demo")
@@ -214,7 +204,7 @@ def test_a_store_is_filled_from_where_the_killed_process_was(
     demo = server.log_in_to_cloud("transom-demo")
     image_id = stage(demo, data)
     begin(demo, image_id)
-    (written,) = eventually(partial(is_half, server.store_path(), 4 * MIB), what="half an object")
+    (written,) = until(partial(is_half, server.store_path(), 4 * MIB), 90, "half an object")
     server.kill()
     inode, size = written.stat().st_ino, written.stat().st_size
     assert size < len(data), "the kill came too late"
@@ -234,7 +224,7 @@ def test_a_stop_in_the_middle_is_not_an_end(made: Callable[..., ServerProcess]) 
         demo = server.log_in_to_cloud("transom-demo")
         image_id = ready(demo)
         begin(demo, image_id, "web-download", uri=source.url)
-        eventually(sent(source, 10 * MIB), what="bytes")
+        until(sent(source, 10 * MIB), 90, "bytes")
         assert server.process is not None
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
@@ -266,7 +256,7 @@ def test_the_engines_file_may_go_while_the_server_is_down(
         waiting, image_id = ready(demo), ready(demo)
         begin(demo, waiting, "web-download", uri=source.url, stores=["main", "second"])
         begin(demo, image_id, "web-download", uri=source.url, stores=["main", "second"])
-        eventually(sent(source, 5 * MIB), what="bytes")
+        until(sent(source, 5 * MIB), 90, "bytes")
         server.kill()
         for path in server.data.glob("transom-tasks.db*"):
             path.unlink()
@@ -328,7 +318,7 @@ class Cloud:
                         return server
             return None
 
-        server: ServerProcess = eventually(found, what="somebody to take the task up")
+        server: ServerProcess = until(found, 90, "somebody to take the task up")
         return server
 
     def other(self, server: ServerProcess) -> ServerProcess:
@@ -347,7 +337,7 @@ def test_another_replica_goes_on_with_the_work_of_a_dead_one(
         image_id = ready(demo)
         begin(demo, image_id, "web-download", uri=source.url)
         worker = cloud.worker(task_of(demo, image_id)["id"])
-        eventually(sent(source, 12 * MIB), what="bytes")
+        until(sent(source, 12 * MIB), 90, "bytes")
         other = cloud.other(worker)
         demo = cloud.client(other)
         worker.kill()
@@ -401,18 +391,18 @@ def test_a_frozen_process_that_wakes_up_has_lost_its_task(
             frozen = cloud.worker(task_of(demo, image_id)["id"])
             assert frozen.process is not None
             losses = frozen.log().count("task.lost")
-            eventually(partial(is_half, folder, 4 * MIB), what=f"half of the {phase}")
+            until(partial(is_half, folder, 4 * MIB), 90, f"half of the {phase}")
             os.kill(frozen.process.pid, signal.SIGSTOP)
             source.rate_bytes = 0
             other = cloud.other(frozen)
             demo = cloud.client(other)
             check_active(demo, image_id, data)
             os.kill(frozen.process.pid, signal.SIGCONT)
-            eventually(logged(frozen, "task.lost", losses + 1), what="the loss")
+            until(logged(frozen, "task.lost", losses + 1), 90, "the loss")
             check_alone(other, number, cloud.images, cloud.staging)
             check_active(cloud.client(frozen), image_id, data)
             # It works on: the next task may be its own.
-            eventually(frozen.is_alive)
+            until(frozen.is_alive, 90)
             source.rate_bytes = 40 * MIB
 
 
@@ -429,15 +419,13 @@ def test_imports_wait_for_a_database_that_restarts(
             demo = cloud.client(server)
             image_id = ready(demo)
             begin(demo, image_id, "web-download", uri=source.url)
-            eventually(sent(source, 8 * MIB), what="bytes")
+            until(sent(source, 8 * MIB), 90, "bytes")
             cluster.down()
             # The fetch ends meanwhile, and has nobody to tell.
             source.rate_bytes = 0
             time.sleep(2)
             cluster.up()
-            eventually(
-                lambda: demo.get(f"/v2/images/{image_id}").status_code == 200, what="the database"
-            )
+            until(lambda: demo.get(f"/v2/images/{image_id}").status_code == 200, 90, "the database")
             check_active(demo, image_id, data)
             assert source.sent_bytes <= len(data) + WINDOWS_BYTES
         check_alone(server, 1, cloud.images, cloud.staging)
@@ -472,7 +460,7 @@ def check_ended(
 ) -> None:
     """The task is over, in time, and the image as if it had never begun. `seconds` have passed since
     its end was asked for."""
-    task = eventually(
+    task = until(
         lambda: (
             found
             if (found := admin.get(f"/v2/tasks/{task_id}").json())["status"] == "failure"
@@ -512,7 +500,7 @@ def test_the_end_of_an_import_comes_within_two_seconds(
             source.stalls_after = 5 * MIB
             stalled, waiting = ready(demo), stage(demo, data[:MIB])
             begin(demo, stalled, "web-download", uri=source.url)
-            eventually(sent(source, 5 * MIB), what="bytes")
+            until(sent(source, 5 * MIB), 90, "bytes")
             begin(demo, waiting)
             time.sleep(0.5)
             assert task_of(demo, waiting)["status"] == "pending"
@@ -525,7 +513,7 @@ def test_the_end_of_an_import_comes_within_two_seconds(
         filling = stage(demo, data)
         begin(demo, filling)
         task_id = task_of(demo, filling)["id"]
-        eventually(partial(is_half, server.store_path(), MIB), what="a partial object")
+        until(partial(is_half, server.store_path(), MIB), 90, "a partial object")
         with stopwatch() as seconds:
             end_it(demo, filling, way)
             check_ended(admin, demo, filling, task_id, way, seconds)
@@ -560,7 +548,7 @@ def test_ten_imports_at_once_take_turns_and_bounded_memory(
         images = [ready(demo) for _ in range(10)]
         for image_id in images:
             begin(demo, image_id, "web-download", uri=source.url)
-        eventually(sent(source, source.stalls_after), what="bytes")
+        until(sent(source, source.stalls_after), 90, "bytes")
         time.sleep(1)
         states = sorted(task_of(demo, image_id)["status"] for image_id in images)
         assert states == ["pending"] * 6 + ["processing"] * 4
@@ -612,12 +600,12 @@ def test_the_engine_rests_without_work_and_keeps_nothing_of_old_tasks(
         image_id = stage(demo, b"data")
         begin(demo, image_id)
         old.append(task_of(demo, image_id)["id"])
-        eventually(is_active(demo, image_id), what="the import")
-        eventually(logged(server, "tasks.engine_rests", number), what="a rest")
+        until(is_active(demo, image_id), 90, "the import")
+        until(logged(server, "tasks.engine_rests", number), 90, "a rest")
     # Each rest, and each task, is an occasion to remove what is older than a second.
     for task_id in old[:-1]:
         assert kept("workflows", task_id) == kept("steps", task_id) == 0
-    eventually(lambda: tasks(demo, image_id) == [], what="the end of the task's time")
+    until(lambda: tasks(demo, image_id) == [], 90, "the end of the task's time")
     assert server.log().count("tasks.engine_launched") == 3
     before, began = cpu_seconds(server), time.monotonic()
     time.sleep(3)

@@ -15,10 +15,9 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -29,6 +28,7 @@ from tests.support.importing import ended, events, new_image, stage, start, task
 from tests.support.replicas import IMPORTS, ROOT, Deployment, Replica, buckets, shared_folders
 from tests.support.resting import at_rest, check_store
 from tests.support.server import Client, told
+from tests.support.waiting import until
 from tests.support.web import Web
 
 pytestmark = pytest.mark.faults
@@ -151,20 +151,9 @@ def test_accounts_that_change_at_one_replica_change_at_all_within_a_second(
         gone = admin.delete("/v3/auth/tokens", headers={"X-Subject-Token": str(client.token)})
         assert gone.status_code == 204
         other = third.client(client.token)
-        assert eventually(lambda other=other: other.get("/v2/images").status_code == 401)
+        until(lambda other=other: other.get("/v2/images").status_code == 401, 30)
     assert admin.delete(grant).status_code == 204
-    assert eventually(lambda: everywhere[2].get("/v2/images").status_code == 401)
-
-
-def eventually(check: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """The first true value of a check; False when there is none in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = check()
-        if found:
-            return found
-        time.sleep(0.02)
-    return False
+    until(lambda: everywhere[2].get("/v2/images").status_code == 401, 30)
 
 
 # --- at the same time at several ---------------------------------------------------------------------
@@ -223,7 +212,7 @@ def test_a_deletion_through_another_replica_ends_an_upload(
             )
             assert begun.wait(30)
             busy = ("saving", "uploading")
-            assert eventually(lambda: at[1].show(image_id)["status"] in busy)  # noqa: B023
+            until(lambda: at[1].show(image_id)["status"] in busy, 30)  # noqa: B023
             assert at[2].put_data(image_id, b"too late").status_code == 409
             assert at[1].delete(f"/v2/images/{image_id}").status_code == 204
             go_on.set()
@@ -261,7 +250,7 @@ def test_an_import_is_staged_started_done_and_followed_at_different_processes(
     assert (seen[0], seen[-1]) == ("uploading", "active")
     (task,) = tasks_of(at[0], image_id)
     assert task["status"] == "success"
-    assert eventually(lambda: any(task["id"] in worker.log() for worker in steady.working))
+    until(lambda: any(task["id"] in worker.log() for worker in steady.working), 30)
     assert not any(f'"{task["id"]}"' in line for line in taken_up(steady.serving))
     assert at[0].get(f"/v2/images/{image_id}/file").content == data
     assert at[0].delete(f"/v2/images/{image_id}").status_code == 204
@@ -288,8 +277,8 @@ def test_an_import_is_cancelled_through_another_replica(
         for way in ("cancel", "delete"):
             image_id = new_image(at[0])
             assert start(at[0], image_id, {"name": "web-download", "uri": url}).status_code == 202
-            assert eventually(
-                lambda image_id=image_id: tasks_of(at[1], image_id)[0]["progress"]["done_bytes"]
+            until(
+                lambda image_id=image_id: tasks_of(at[1], image_id)[0]["progress"]["done_bytes"], 30
             )
             (task,) = tasks_of(at[2], image_id)
             if way == "cancel":

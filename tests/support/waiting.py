@@ -8,15 +8,19 @@ from collections.abc import Callable
 from typing import Any
 
 
-def until(what: Callable[[], Any], seconds: float = 10) -> Any:
-    """What the call gives, as soon as it gives something true."""
+def until(what: Callable[[], Any], seconds: float = 10, told: str | Callable[[], str] = "") -> Any:
+    """What the call gives, as soon as it gives something true. `told` is what to say when it never
+    does, or gives that."""
     deadline = time.monotonic() + seconds
     while True:
         found = what()
         if found:
             return found
-        assert time.monotonic() < deadline, f"not so after {seconds} s"
-        time.sleep(0.02)
+        if time.monotonic() >= deadline:
+            raise AssertionError(
+                f"not so after {seconds} s: {told if isinstance(told, str) else told()}"
+            )
+        time.sleep(0.01)
 
 
 async def until_so(is_so: Callable[[], Any], seconds: float = 20) -> None:

@@ -15,8 +15,9 @@ _TRIM_THRESHOLD = -1
 _MMAP_THRESHOLD = -3
 """The numbers of these two in glibc's `malloc.h`."""
 _SWITCHES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+"""Environment variables of those who have decided this themselves (`man 3 mallopt`)."""
 _TUNABLES = "GLIBC_TUNABLES"
-"""Environment variables of those who have decided this themselves (`man 3 mallopt`, `man 8 ld.so`)."""
+"""The newer way to decide it, among other things of glibc's (`man 8 ld.so`)."""
 
 
 def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
